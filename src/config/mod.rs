@@ -1,0 +1,180 @@
+//! `/etc/clauded`: from text to a checked [`Config`], with every problem named at once.
+
+use crate::core::ids::InstanceName;
+use crate::core::limits::Limits;
+use crate::core::profile::Profile;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration, checked; every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[fleet]`
+    pub fleet: Fleet,
+    /// `[defaults]`
+    pub defaults: Defaults,
+    /// `[repositories.NAME]`
+    pub repositories: BTreeMap<String, Repository>,
+    /// `[profiles.NAME]`, the built-in `claude` included.
+    pub profiles: BTreeMap<String, ProfileConfig>,
+    /// `[instances.NAME]`
+    pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[api]`
+    pub api: Api,
+    /// `[metrics]`
+    pub metrics: Metrics,
+    /// `[store]`
+    pub store: Store,
+}
+
+/// Who supervises the instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Supervisor {
+    /// systemd where it is running, else processes.
+    #[default]
+    Auto,
+    /// The system's systemd, over the system bus.
+    Systemd,
+    /// The user's systemd, over the session bus.
+    SystemdUser,
+    /// clauded itself.
+    Process,
+}
+
+/// The fleet as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleet {
+    /// `supervisor`
+    pub supervisor: Supervisor,
+    /// `limits` of `claude-code.slice`.
+    pub limits: Limits,
+    /// `worktree-root`: an instance's directory is `<worktree-root>/<name>` unless it says otherwise.
+    pub worktree_root: PathBuf,
+}
+
+/// What holds for every instance that does not say otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    /// `profile`
+    pub profile: String,
+    /// `limits`: of configured slices where they say nothing, and of the service of unconfigured names.
+    pub limits: Limits,
+    /// `task-timeout`
+    pub task_timeout: Duration,
+}
+
+/// A git repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repository {
+    /// `path`
+    pub path: PathBuf,
+    /// `default-branch`
+    pub default_branch: Option<String>,
+}
+
+/// An agent, and which credential it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileConfig {
+    /// What the runner gets.
+    pub profile: Profile,
+    /// `account`: profiles of one account share its usage limits; the agent's kind by default.
+    pub account: String,
+    /// `credential-file`: a file readable by root alone, handed to the unit with `LoadCredential=`; its content becomes
+    /// the environment variable [`ProfileConfig::credential_variable`] of the agent.
+    pub credential_file: Option<PathBuf>,
+    /// `credential-variable`: `ANTHROPIC_API_KEY` by default.
+    pub credential_variable: String,
+}
+
+/// One configured instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceConfig {
+    /// `directory`
+    pub directory: PathBuf,
+    /// `repository`
+    pub repository: Option<String>,
+    /// `profile`
+    pub profile: String,
+    /// `user`: who runs the runner and the agent; `claude-code` where `None`.
+    pub user: Option<String>,
+    /// `limits` of its slice, `[defaults]` applied.
+    pub limits: Limits,
+    /// `autostart`: started at boot.
+    pub autostart: bool,
+}
+
+/// Where the API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// `listen`: TCP address; `None` (`"off"`) is none. Only loopback addresses are taken.
+    pub listen: Option<SocketAddr>,
+    /// `token-file`: the bearer token of the TCP side; made at the first start.
+    pub token_file: PathBuf,
+}
+
+/// `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// `require-token`: also for `/metrics` and `/health` on TCP.
+    pub require_token: bool,
+}
+
+/// The store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// `path` of the SQLite file.
+    pub path: PathBuf,
+    /// `keep`: how long ended tasks and events are kept.
+    pub keep: Duration,
+}
+
+/// Where things are; differs between the system's clauded, `--user`, and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `clauded.toml`; its `clauded.toml.d` stands beside it.
+    pub config: PathBuf,
+    /// The daemon's own state: the store, the token. `/var/lib/clauded`.
+    pub state: PathBuf,
+    /// Sockets. `/run/clauded`.
+    pub runtime: PathBuf,
+    /// The instances' state, one directory each, theirs: `/var/lib/claude-code`.
+    pub instances: PathBuf,
+}
+
+impl Paths {
+    /// The system's.
+    pub fn system() -> Self {
+        Self {
+            config: "/etc/clauded/clauded.toml".into(),
+            state: "/var/lib/clauded".into(),
+            runtime: "/run/clauded".into(),
+            instances: "/var/lib/claude-code".into(),
+        }
+    }
+
+    /// The API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.runtime.join("api.sock")
+    }
+
+    /// The runner link's socket.
+    pub fn link_socket(&self) -> PathBuf {
+        self.runtime.join("runner.sock")
+    }
+}
+
+impl Config {
+    /// What holds for an instance, configured or not.
+    pub fn instance(&self, name: &InstanceName) -> InstanceConfig {
+        self.instances.get(name).cloned().unwrap_or_else(|| InstanceConfig {
+            directory: self.fleet.worktree_root.join(name.as_str()),
+            repository: None,
+            profile: self.defaults.profile.clone(),
+            user: None,
+            limits: self.defaults.limits,
+            autostart: false,
+        })
+    }
+}

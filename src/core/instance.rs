@@ -1,0 +1,269 @@
+//! What systemd says of an instance's unit, and which starts, exits and restarts follow from two such looks.
+
+use super::ids::{InstanceName, InvocationId};
+use super::limits::Limits;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A unit's `ActiveState` (org.freedesktop.systemd1(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActiveState {
+    /// Running.
+    Active,
+    /// Starting, or waiting for its restart.
+    Activating,
+    /// Stopping.
+    Deactivating,
+    /// Given up.
+    Failed,
+    /// Reading its configuration again.
+    Reloading,
+    /// Not running.
+    #[default]
+    Inactive,
+}
+
+impl ActiveState {
+    /// All of them, for metrics that name each state.
+    pub const ALL: [Self; 6] = [Self::Active, Self::Activating, Self::Deactivating, Self::Failed, Self::Reloading, Self::Inactive];
+
+    /// systemd's name; an unknown one counts as `inactive`.
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|s| s.name() == name).unwrap_or_default()
+    }
+
+    /// systemd's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Failed => "failed",
+            Self::Reloading => "reloading",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+impl fmt::Display for ActiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One look at an instance's service, as its supervisor sees it. The names are systemd's properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The instance.
+    pub name: InstanceName,
+    /// `ActiveState`.
+    pub active: ActiveState,
+    /// `SubState`: `running`, `auto-restart`, `dead`, …
+    pub sub: String,
+    /// `Result`: `success`, `exit-code`, `signal`, `core-dump`, `watchdog`, `timeout`, `oom-kill`, `start-limit-hit`, …
+    pub result: String,
+    /// `NRestarts`: automatic restarts since the last start by hand.
+    pub restarts: u32,
+    /// `MainPID`; 0 if there is none.
+    pub main_pid: u32,
+    /// `ExecMainCode`: 1 exited, 2 killed, 3 dumped core; 0 if it has not ended (`CLD_*` of sigaction(2)).
+    pub exec_main_code: i32,
+    /// `ExecMainStatus`: the exit status, or the signal.
+    pub exec_main_status: i32,
+    /// `InvocationID`.
+    pub invocation: Option<InvocationId>,
+    /// `StatusText`: what the runner says it is doing.
+    pub status_text: String,
+    /// `ControlGroup`: the service's path below the cgroup root; empty if it has none.
+    pub control_group: String,
+    /// `ActiveEnterTimestamp`: when it became active.
+    pub since: Option<Timestamp>,
+    /// The limits in force on the instance's slice, as its supervisor states them.
+    pub limits: Limits,
+}
+
+/// Why a service's process ended, in one word and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitCause {
+    /// systemd's `Result`, the metrics' label.
+    pub result: String,
+    /// The sentence.
+    pub detail: String,
+}
+
+/// What happened between two looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// A new invocation runs.
+    Started(InvocationId),
+    /// An invocation has ended; whoever ran in it is gone.
+    Ended(InvocationId, ExitCause),
+    /// It was started again by its supervisor, because of that.
+    Restarted(ExitCause),
+    /// It was given up.
+    GaveUp(ExitCause),
+}
+
+impl Observation {
+    /// Why the last process of the service ended, from `Result`, `ExecMainCode` and `ExecMainStatus`.
+    pub fn cause(&self) -> ExitCause {
+        let exit = match self.exec_main_code {
+            1 => format!("exit status {}", self.exec_main_status),
+            2 => format!("signal {}", self.exec_main_status),
+            3 => format!("signal {}, core dumped", self.exec_main_status),
+            _ => String::new(),
+        };
+        let what = match self.result.as_str() {
+            "success" => "ended in order",
+            "exit-code" => "the runner failed",
+            "signal" | "core-dump" => "the runner was killed",
+            "watchdog" => "the runner did not answer its watchdog",
+            "timeout" => "starting or stopping took too long",
+            "oom-kill" => "the kernel killed the runner for want of memory",
+            "start-limit-hit" => "it was restarted too often",
+            "resources" => "systemd could not set up the service",
+            other => other,
+        };
+        let detail = match (exit.is_empty(), self.status_text.is_empty() || self.result == "success") {
+            (true, true) => what.to_owned(),
+            (false, true) => format!("{what} ({exit})"),
+            (true, false) => format!("{what}: {}", self.status_text),
+            (false, false) => format!("{what} ({exit}): {}", self.status_text),
+        };
+        ExitCause { result: self.result.clone(), detail }
+    }
+
+    /// Whether the invocation is over: its process is gone and will not come back under the same ID.
+    fn is_over(&self) -> bool {
+        matches!(self.active, ActiveState::Failed | ActiveState::Inactive) || self.sub.starts_with("auto-restart")
+    }
+}
+
+/// What happened to an instance between an earlier look (if any) and `now`.
+///
+/// systemd may coalesce signals, so a restart is told from `NRestarts` and `InvocationID`, not from having seen the state
+/// in between; the cause then comes from what the unit still says about its last exit.
+pub fn transitions(before: Option<&Observation>, now: &Observation) -> Vec<Transition> {
+    let mut seen = Vec::new();
+    let old = before.and_then(|b| b.invocation.clone().filter(|_| !b.is_over()));
+    let running = now.invocation.clone().filter(|_| !now.is_over());
+    if let Some(old) = &old
+        && running.as_ref() != Some(old)
+    {
+        // With a new invocation already running, the exit fields are the new one's: what is left is that it ended.
+        let cause = if running.is_none() { now.cause() } else { before_restart(now) };
+        seen.push(Transition::Ended(old.clone(), cause));
+    }
+    let counted = before.map_or(0, |b| b.restarts);
+    if now.restarts > counted && before.is_some() {
+        let cause = match before.filter(|b| b.is_over()) {
+            Some(over) => over.cause(),
+            None if now.is_over() => now.cause(),
+            None => before_restart(now),
+        };
+        seen.extend((counted..now.restarts).map(|_| Transition::Restarted(cause.clone())));
+    }
+    if let Some(new) = running
+        && old.as_ref() != Some(&new)
+    {
+        seen.push(Transition::Started(new));
+    }
+    if now.active == ActiveState::Failed && before.is_none_or(|b| b.active != ActiveState::Failed) {
+        seen.push(Transition::GaveUp(now.cause()));
+    }
+    seen
+}
+
+/// The cause of an exit whose own state was never seen.
+fn before_restart(now: &Observation) -> ExitCause {
+    match now.exec_main_code {
+        0 => ExitCause { result: "unknown".to_owned(), detail: "it was started again before anyone saw why it ended".to_owned() },
+        _ => now.cause(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> InvocationId {
+        InvocationId::from_bytes(&[n; 16]).expect("not zero")
+    }
+
+    fn running(n: u8, restarts: u32) -> Observation {
+        Observation {
+            name: "a".parse().expect("valid"),
+            active: ActiveState::Active,
+            sub: "running".into(),
+            result: "success".into(),
+            restarts,
+            main_pid: 7,
+            exec_main_code: 0,
+            exec_main_status: 0,
+            invocation: Some(id(n)),
+            status_text: String::new(),
+            control_group: String::new(),
+            since: None,
+            limits: Limits::default(),
+        }
+    }
+
+    fn waiting(n: u8, restarts: u32) -> Observation {
+        Observation {
+            active: ActiveState::Activating,
+            sub: "auto-restart".into(),
+            result: "oom-kill".into(),
+            exec_main_code: 2,
+            exec_main_status: 9,
+            main_pid: 0,
+            ..running(n, restarts)
+        }
+    }
+
+    #[test]
+    fn a_first_look_at_a_running_instance_adopts_it() {
+        assert_eq!(transitions(None, &running(1, 3)), [Transition::Started(id(1))]);
+    }
+
+    #[test]
+    fn a_restart_seen_step_by_step_is_counted_once_with_its_cause() {
+        let ended = transitions(Some(&running(1, 0)), &waiting(1, 0));
+        assert!(matches!(ended.as_slice(), [Transition::Ended(i, c)] if *i == id(1) && c.result == "oom-kill"), "{ended:?}");
+        let again = transitions(Some(&waiting(1, 0)), &running(2, 1));
+        assert!(matches!(again.as_slice(), [Transition::Restarted(c), Transition::Started(i)] if c.result == "oom-kill" && *i == id(2)), "{again:?}");
+        assert_eq!(transitions(Some(&running(2, 1)), &running(2, 1)), []);
+    }
+
+    #[test]
+    fn a_restart_that_nobody_saw_is_still_counted() {
+        let seen = transitions(Some(&running(1, 0)), &running(2, 1));
+        assert!(matches!(seen.as_slice(), [Transition::Ended(..), Transition::Restarted(c), Transition::Started(_)] if c.result == "unknown"), "{seen:?}");
+    }
+
+    #[test]
+    fn a_restart_by_hand_is_a_new_start_and_no_automatic_restart() {
+        let seen = transitions(Some(&running(1, 2)), &running(2, 0));
+        assert!(matches!(seen.as_slice(), [Transition::Ended(..), Transition::Started(_)]), "{seen:?}");
+    }
+
+    #[test]
+    fn giving_up_is_told_once_with_the_runners_own_words() {
+        let failed = Observation {
+            active: ActiveState::Failed,
+            sub: "failed".into(),
+            result: "exit-code".into(),
+            exec_main_code: 1,
+            exec_main_status: 78,
+            status_text: "no such directory: /x".into(),
+            ..running(1, 0)
+        };
+        let seen = transitions(Some(&running(1, 0)), &failed);
+        assert!(
+            matches!(seen.as_slice(), [Transition::Ended(..), Transition::GaveUp(c)] if c.detail == "the runner failed (exit status 78): no such directory: /x"),
+            "{seen:?}"
+        );
+        assert_eq!(transitions(Some(&failed), &failed), []);
+    }
+}

@@ -1,0 +1,13 @@
+//! The domain, pure: names, limits, tasks, verdicts, the queue and what follows from what.
+//! No I/O, no clock, no runtime: time comes as an argument, effects leave as data.
+
+pub mod attempt;
+pub mod ids;
+pub mod instance;
+pub mod limits;
+pub mod profile;
+pub mod queue;
+pub mod retry;
+pub mod task;
+pub mod usage;
+pub mod verdict;

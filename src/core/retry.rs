@@ -1,0 +1,78 @@
+//! Which failures are tried again, how often and when.
+
+use super::attempt::{Ended, Reason};
+use std::time::Duration;
+
+/// Wait at a usage limit whose reset time the agent did not tell.
+pub const LIMIT_UNKNOWN: Duration = Duration::from_secs(15 * 60);
+
+/// What follows from an attempt's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The end of the task.
+    Final,
+    /// Again, after that time; it counts as a failure.
+    Again(Duration),
+    /// Again at once; it does not count.
+    Resume,
+}
+
+/// The first wait and how many times, for failures of that reason.
+fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
+    match (reason, transient) {
+        (Reason::Lost, _) => Some((Duration::from_secs(5), 5)),
+        (Reason::Stalled, _) => Some((Duration::from_secs(30), 2)),
+        (Reason::Spawn, _) => Some((Duration::from_secs(10), 2)),
+        (Reason::AgentError, true) => Some((Duration::from_secs(30), 4)),
+        // The same limit, time, budget or login would end it the same way.
+        (Reason::AgentError | Reason::Oom | Reason::MemoryPressure | Reason::Timeout | Reason::Auth | Reason::Budget, _) => None,
+    }
+}
+
+/// What to do after an attempt that ended so, when `failures` in a row went before it.
+///
+/// The wait doubles with each failure and is stretched by up to a quarter by `jitter` (0.0 to 1.0), so that tasks that
+/// failed together do not come back together.
+pub fn after(ended: &Ended, failures: u32, jitter: f64) -> Next {
+    match ended {
+        Ended::Succeeded | Ended::Cancelled => Next::Final,
+        Ended::Limited { .. } | Ended::Interrupted => Next::Resume,
+        Ended::Failed { reason, transient } => match rule(*reason, *transient) {
+            Some((first, times)) if failures < times => Next::Again(first.mul_f64(f64::from(1u32 << failures.min(10)) * (1.0 + jitter.clamp(0.0, 1.0) / 4.0))),
+            _ => Next::Final,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(reason: Reason, transient: bool) -> Ended {
+        Ended::Failed { reason, transient }
+    }
+
+    #[test]
+    fn back_off_doubles_and_ends() {
+        let lost = failed(Reason::Lost, true);
+        let waits: Vec<_> = (0..7).map(|n| after(&lost, n, 0.0)).collect();
+        let seconds = |n| Next::Again(Duration::from_secs(n));
+        assert_eq!(waits, [seconds(5), seconds(10), seconds(20), seconds(40), seconds(80), Next::Final, Next::Final]);
+        assert_eq!(after(&lost, 0, 1.0), Next::Again(Duration::from_millis(6250)));
+    }
+
+    #[test]
+    fn what_would_fail_the_same_way_is_not_repeated() {
+        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure] {
+            assert_eq!(after(&failed(reason, true), 0, 0.0), Next::Final);
+        }
+        assert_eq!(after(&failed(Reason::AgentError, false), 0, 0.0), Next::Final);
+        assert_ne!(after(&failed(Reason::AgentError, true), 0, 0.0), Next::Final);
+    }
+
+    #[test]
+    fn interruptions_and_limits_do_not_count() {
+        assert_eq!(after(&Ended::Interrupted, 99, 0.0), Next::Resume);
+        assert_eq!(after(&Ended::Limited { until: None }, 99, 0.0), Next::Resume);
+    }
+}

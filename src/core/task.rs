@@ -1,0 +1,260 @@
+//! A task: what is asked, of whom, within which bounds, and where it stands.
+
+use super::attempt::Reason;
+use super::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use super::usage::Usd;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Longest prompt, in bytes: the agent's command refuses more than ten megabytes on its standard input.
+pub const PROMPT_MAX: usize = 1 << 20;
+/// Longest title, in bytes.
+pub const TITLE_MAX: usize = 200;
+
+/// Who may take a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The first idle instance.
+    Any,
+    /// That instance alone.
+    Instance(InstanceName),
+}
+
+/// The kind of work, a label of the metrics: `feature`, `bugfix`, … One to 32 lower-case letters, digits and dashes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TaskType(String);
+
+impl TaskType {
+    /// The type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TaskType {
+    fn default() -> Self {
+        Self("task".to_owned())
+    }
+}
+
+impl FromStr for TaskType {
+    type Err = InvalidTask;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTask> {
+        let ok = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if ok { Ok(Self(text.to_owned())) } else { Err(InvalidTask::Type) }
+    }
+}
+
+impl TryFrom<String> for TaskType {
+    type Error = InvalidTask;
+
+    fn try_from(text: String) -> Result<Self, InvalidTask> {
+        text.parse()
+    }
+}
+
+impl From<TaskType> for String {
+    fn from(kind: TaskType) -> Self {
+        kind.0
+    }
+}
+
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a task is not taken into the queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTask {
+    /// No prompt.
+    #[error("the prompt is empty; say what is to be done")]
+    EmptyPrompt,
+    /// A prompt over [`PROMPT_MAX`].
+    #[error("the prompt has {0} bytes, and at most {PROMPT_MAX} are taken; put the text into a file of the worktree and name it in the prompt")]
+    LongPrompt(usize),
+    /// A title that is too long or has control characters.
+    #[error("the title is one line of at most {TITLE_MAX} bytes")]
+    Title,
+    /// A type that is not a label.
+    #[error("a task type is 1 to 32 lower-case letters, digits and dashes, such as \"feature\" or \"bugfix\"")]
+    Type,
+    /// A budget of nothing.
+    #[error("a budget is more than 0 dollars")]
+    Budget,
+    /// No turns.
+    #[error("max-turns is at least 1")]
+    MaxTurns,
+}
+
+/// What is asked for, as it was accepted. It never changes after that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSpec {
+    /// Who may take it.
+    pub target: Target,
+    /// The kind of work.
+    pub kind: TaskType,
+    /// One line for tables.
+    pub title: String,
+    /// What the agent is told.
+    pub prompt: String,
+    /// Longest time of one attempt; the profile's where `None`.
+    pub timeout: Option<Duration>,
+    /// Most that all attempts together may cost.
+    pub budget: Option<Usd>,
+    /// Most model turns of one attempt.
+    pub max_turns: Option<u32>,
+}
+
+impl TaskSpec {
+    /// Checks the bounds and fills the title from the prompt's first line where it is empty.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validated(mut self) -> Result<Self, InvalidTask> {
+        if self.prompt.trim().is_empty() {
+            return Err(InvalidTask::EmptyPrompt);
+        }
+        if self.prompt.len() > PROMPT_MAX {
+            return Err(InvalidTask::LongPrompt(self.prompt.len()));
+        }
+        if self.title.trim().is_empty() {
+            let line = self.prompt.trim().lines().next().unwrap_or_default();
+            self.title = line.chars().filter(|c| !c.is_control()).take(60).collect();
+        }
+        if self.title.len() > TITLE_MAX || self.title.chars().any(char::is_control) {
+            return Err(InvalidTask::Title);
+        }
+        if self.budget == Some(Usd(0)) {
+            return Err(InvalidTask::Budget);
+        }
+        if self.max_turns == Some(0) {
+            return Err(InvalidTask::MaxTurns);
+        }
+        Ok(self)
+    }
+}
+
+/// Where a task stands. Transitions are decided by [`super::queue`] alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Waits for an instance, and for `not_before` if there is one.
+    Pending {
+        /// Not before that time: a back-off or a usage limit.
+        not_before: Option<Timestamp>,
+    },
+    /// Committed to an instance; its runner has not confirmed yet.
+    Assigned(Placement),
+    /// The agent's process runs.
+    Running(Placement),
+    /// Done.
+    Succeeded,
+    /// Given up.
+    Failed(Reason),
+    /// Ended by a person.
+    Cancelled,
+}
+
+/// Which execution, where: together the fence against reports of anyone else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The execution.
+    pub attempt: AttemptId,
+    /// The instance.
+    pub instance: InstanceName,
+    /// The start of the instance's unit that it was given to.
+    pub invocation: InvocationId,
+}
+
+impl TaskState {
+    /// Whether nothing will happen to the task any more unless a person retries it.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed(_) | Self::Cancelled)
+    }
+
+    /// The name of the state in the API, the store and the metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Assigned(_) => "assigned",
+            Self::Running(_) => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Where the task is, if it is anywhere.
+    pub fn placement(&self) -> Option<&Placement> {
+        match self {
+            Self::Assigned(placement) | Self::Running(placement) => Some(placement),
+            _ => None,
+        }
+    }
+}
+
+/// The part of a task that the queue keeps in memory; the [`TaskSpec`] stays in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// Who may take it.
+    pub target: Target,
+    /// The kind of work.
+    pub kind: TaskType,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// Failed attempts in a row of the current reason, for the retry rule; a person's retry sets it to 0.
+    pub failures: u32,
+    /// The instance whose session is to be resumed, once there is one.
+    pub home: Option<InstanceName>,
+    /// Cost of all attempts so far.
+    pub cost: Usd,
+    /// Most that it may cost.
+    pub budget: Option<Usd>,
+    /// A person wants it ended.
+    pub cancelling: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(prompt: &str) -> TaskSpec {
+        TaskSpec {
+            target: Target::Any,
+            kind: TaskType::default(),
+            title: String::new(),
+            prompt: prompt.to_owned(),
+            timeout: None,
+            budget: None,
+            max_turns: None,
+        }
+    }
+
+    #[test]
+    fn title_comes_from_the_prompt() {
+        let spec = spec("\n  Fix the \tparser\nand more").validated().expect("valid");
+        assert_eq!(spec.title, "Fix the parser");
+    }
+
+    #[test]
+    fn bad_specs() {
+        assert_eq!(spec("  \n").validated(), Err(InvalidTask::EmptyPrompt));
+        assert_eq!(spec(&"x".repeat(PROMPT_MAX + 1)).validated(), Err(InvalidTask::LongPrompt(PROMPT_MAX + 1)));
+        assert_eq!(TaskSpec { title: "a\nb".into(), ..spec("x") }.validated(), Err(InvalidTask::Title));
+        assert_eq!(TaskSpec { budget: Some(Usd(0)), ..spec("x") }.validated(), Err(InvalidTask::Budget));
+        assert_eq!(TaskSpec { max_turns: Some(0), ..spec("x") }.validated(), Err(InvalidTask::MaxTurns));
+        assert!("Feature".parse::<TaskType>().is_err() && "".parse::<TaskType>().is_err());
+    }
+}

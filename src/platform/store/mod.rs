@@ -1,0 +1,136 @@
+//! The port to the durable store, and its rules: every method is one transaction, committed and on disk when it returns.
+
+pub mod sqlite;
+
+use crate::core::attempt::Report;
+use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
+use crate::core::queue::Change;
+use crate::core::task::{Task, TaskSpec};
+use jiff::Timestamp;
+use std::path::PathBuf;
+
+pub use sqlite::SqliteStore;
+
+/// Why the store did not do as asked. Names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is from a newer clauded. It was not touched.
+    #[error("{path}: written by a newer clauded (schema {found}, this one knows {known}); install that version again, or set [store] path to another file")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The file is no SQLite database, truncated or damaged. It was not touched.
+    #[error("{path}: not a usable database ({detail}); nothing was changed. Restore it from a backup, or move it away to begin with an empty queue")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        detail: String,
+    },
+    /// The disk is full.
+    #[error("{path}: no space left on the device; nothing was changed. Free some space, the queue goes on by itself")]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("{path}: {verb}: {detail}")]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        verb: &'static str,
+        /// SQLite's words.
+        detail: String,
+    },
+}
+
+/// A task as it is read back, with what the queue does not keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTask {
+    /// What the queue works with.
+    pub task: Task,
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// The outcome of its last attempt in a sentence, empty if there is none.
+    pub detail: String,
+    /// When it reached its final state.
+    pub finished: Option<Timestamp>,
+}
+
+/// An attempt as it is read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredAttempt {
+    /// Which.
+    pub attempt: AttemptId,
+    /// Where.
+    pub instance: InstanceName,
+    /// In which start of the instance's unit.
+    pub invocation: InvocationId,
+    /// When it was assigned.
+    pub assigned: Timestamp,
+    /// The session, once known.
+    pub session: Option<SessionId>,
+    /// The end, once there is one.
+    pub report: Option<Report>,
+}
+
+/// Something that happened, for `claudectl events` and `claudectl status NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Counts up.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What: `task-added`, `task-started`, `task-finished`, `instance-started`, `instance-ended`, `instance-restarted`,
+    /// `instance-gave-up`, `limits-changed`, `usage-limit`, …
+    pub kind: String,
+    /// On which instance.
+    pub instance: Option<InstanceName>,
+    /// On which task.
+    pub task: Option<TaskId>,
+    /// A sentence for people; for a restart or exit, the cause's detail.
+    pub message: String,
+    /// The cause in one word where there is one: systemd's `Result`, a task's reason.
+    pub cause: Option<String>,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// Only in this state (by [`crate::core::task::TaskState::name`]).
+    pub state: Option<String>,
+    /// Only for or on this instance.
+    pub instance: Option<InstanceName>,
+    /// Only with a smaller number than this: for paging, newest first.
+    pub before: Option<TaskId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Totals over all ended attempts since the store was made, for counters that survive a restart of the daemon.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FinishedTotals {
+    /// Instance, task type, outcome name, reason name (empty if none), how many attempts.
+    pub attempts: Vec<(String, String, String, String, u64)>,
+}
+
+/// One unit of durable work: all of it is on disk, or none.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// New tasks; their numbers come back in this order.
+    pub add: Vec<(TaskSpec, Timestamp)>,
+    /// The queue's decisions, in order.
+    pub changes: Vec<Change>,
+    /// Sessions that have become known.
+    pub sessions: Vec<(AttemptId, SessionId)>,
+    /// Usage limits now in force: account and reset time.
+    pub holds: Vec<(String, Timestamp)>,
+    /// Events to keep (their `id` is given by the store).
+    pub events: Vec<StoredEvent>,
+}

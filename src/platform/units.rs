@@ -1,0 +1,152 @@
+//! The port to whoever supervises the instances: systemd over D-Bus, or this program's own process supervisor.
+//!
+//! An adapter is a task that owns its connection. It takes [`Command`]s and reports every look at an instance as an
+//! [`UnitEvent`]; after an interruption it looks at everything again, so a listener needs no other source.
+
+use crate::core::ids::InstanceName;
+use crate::core::instance::Observation;
+use crate::core::limits::Limits;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a verb did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Something was made that was not there.
+    Created,
+    /// Something was there and is now as asked.
+    Changed,
+    /// It was already as asked.
+    Unchanged,
+}
+
+/// Why a supervisor did not do as asked. Names the unit and the method or file.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// There is no connection to the supervisor now; it is being made again.
+    #[error("{unit}: {method}: not connected to {supervisor}; trying again, see the journal of clauded")]
+    Disconnected {
+        /// The unit.
+        unit: String,
+        /// The method.
+        method: &'static str,
+        /// Which supervisor.
+        supervisor: &'static str,
+    },
+    /// The supervisor refused.
+    #[error("{unit}: {method}: {message}")]
+    Refused {
+        /// The unit.
+        unit: String,
+        /// The method.
+        method: &'static str,
+        /// Its words.
+        message: String,
+    },
+    /// The job was done and failed: `failed`, `timeout`, `canceled`, `dependency` (`JobRemoved`, org.freedesktop.systemd1(5)).
+    #[error("{unit}: {method}: the job ended with {result:?}{hint}")]
+    Job {
+        /// The unit.
+        unit: String,
+        /// The method.
+        method: &'static str,
+        /// systemd's word.
+        result: String,
+        /// What the unit says about it, and where to look.
+        hint: String,
+    },
+}
+
+/// What the supervisor is asked; the answer comes when the job is done, not when it is queued.
+#[derive(Debug)]
+pub enum Command {
+    /// Start the instance.
+    Start(InstanceName, oneshot::Sender<Result<Done, UnitError>>),
+    /// Stop it.
+    Stop(InstanceName, oneshot::Sender<Result<Done, UnitError>>),
+    /// Stop it if it runs, then start it.
+    Restart(InstanceName, oneshot::Sender<Result<Done, UnitError>>),
+    /// Change the limits of its slice at once, until the next boot.
+    SetLimits(InstanceName, Limits, oneshot::Sender<Result<Done, UnitError>>),
+    /// Read unit files and drop-ins again (never on the path of a task).
+    Reload(oneshot::Sender<Result<Done, UnitError>>),
+}
+
+/// What the supervisor reports without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitEvent {
+    /// How an instance stands now. Comes for every known one after a connection, then whenever something changes.
+    Seen(Box<Observation>),
+    /// The unit is no longer loaded: stopped, and nothing is left of it.
+    Gone(InstanceName),
+    /// All instances have been seen since the connection was made.
+    CaughtUp,
+    /// The connection is lost and is being made again.
+    Disconnected(String),
+}
+
+/// The daemon's hand on a supervisor.
+#[derive(Clone, Debug)]
+pub struct Units {
+    commands: mpsc::Sender<Command>,
+    supervisor: &'static str,
+}
+
+impl Units {
+    /// A handle and the adapter's ends: commands to take. Events go through a channel of the daemon's own.
+    pub fn new(supervisor: &'static str) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(64);
+        (Self { commands, supervisor }, receiver)
+    }
+
+    /// `systemd`, `systemd-user` or `process`.
+    pub fn supervisor(&self) -> &'static str {
+        self.supervisor
+    }
+
+    async fn ask(&self, unit: String, method: &'static str, make: impl FnOnce(oneshot::Sender<Result<Done, UnitError>>) -> Command) -> Result<Done, UnitError> {
+        let gone = || UnitError::Disconnected { unit: unit.clone(), method, supervisor: self.supervisor };
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(make(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Starts an instance and waits until it is ready.
+    ///
+    /// # Errors
+    /// Names the unit and what its supervisor said.
+    pub async fn start(&self, name: &InstanceName) -> Result<Done, UnitError> {
+        self.ask(name.unit(), "StartUnit", |reply| Command::Start(name.clone(), reply)).await
+    }
+
+    /// Stops an instance and waits until nothing of it runs.
+    ///
+    /// # Errors
+    /// Names the unit and what its supervisor said.
+    pub async fn stop(&self, name: &InstanceName) -> Result<Done, UnitError> {
+        self.ask(name.unit(), "StopUnit", |reply| Command::Stop(name.clone(), reply)).await
+    }
+
+    /// Stops and starts an instance.
+    ///
+    /// # Errors
+    /// Names the unit and what its supervisor said.
+    pub async fn restart(&self, name: &InstanceName) -> Result<Done, UnitError> {
+        self.ask(name.unit(), "RestartUnit", |reply| Command::Restart(name.clone(), reply)).await
+    }
+
+    /// Changes the limits of an instance's slice at once.
+    ///
+    /// # Errors
+    /// Names the slice and what its supervisor said.
+    pub async fn set_limits(&self, name: &InstanceName, limits: Limits) -> Result<Done, UnitError> {
+        self.ask(name.slice(), "SetUnitProperties", |reply| Command::SetLimits(name.clone(), limits, reply)).await
+    }
+
+    /// Lets the supervisor read its configuration again.
+    ///
+    /// # Errors
+    /// What the supervisor said.
+    pub async fn reload(&self) -> Result<Done, UnitError> {
+        self.ask("manager".to_owned(), "Reload", Command::Reload).await
+    }
+}

@@ -1,0 +1,335 @@
+//! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A request for a new task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTask {
+    /// The instance that is to do it; any idle one if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The kind of work, a label of the metrics: `feature`, `bugfix`, …
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// One line for tables; the prompt's first line if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What the agent is told.
+    pub prompt: String,
+    /// Longest time of one attempt, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// Most that all attempts together may cost, in US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_usd: Option<f64>,
+    /// Most model turns of one attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+}
+
+/// A task as lists show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Its number.
+    pub id: i64,
+    /// The kind of work.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// One line.
+    pub title: String,
+    /// `pending`, `assigned`, `running`, `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+    /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`.
+    pub reason: Option<String>,
+    /// A sentence: why it failed, what it waits for, what it is doing.
+    pub detail: String,
+    /// The instance that it was asked for.
+    pub instance: Option<String>,
+    /// The instance that has it or had it last.
+    pub placed_on: Option<String>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When it was accepted.
+    pub created: String,
+    /// Not before that time, while pending.
+    pub not_before: Option<String>,
+    /// When it ended.
+    pub finished: Option<String>,
+    /// Cost of all attempts so far.
+    pub cost_usd: f64,
+}
+
+/// A task with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskDetail {
+    /// As in lists.
+    #[serde(flatten)]
+    pub task: Task,
+    /// What the agent is told.
+    pub prompt: String,
+    /// Longest time of one attempt, in seconds.
+    pub timeout_seconds: Option<u64>,
+    /// Most that all attempts together may cost.
+    pub budget_usd: Option<f64>,
+    /// Most model turns of one attempt.
+    pub max_turns: Option<u32>,
+    /// The attempts, first one first.
+    pub history: Vec<Attempt>,
+}
+
+/// One execution of a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// Where.
+    pub instance: String,
+    /// In which start of the instance's unit.
+    pub invocation: String,
+    /// When it was given to the instance.
+    pub assigned: String,
+    /// When the agent was started.
+    pub started: Option<String>,
+    /// When the last of its processes was gone.
+    pub finished: Option<String>,
+    /// `succeeded`, `failed`, `cancelled`, `limited` or `interrupted`; absent while it runs.
+    pub outcome: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The same in a sentence.
+    pub detail: String,
+    /// Exit status of the agent's process.
+    pub exit_code: Option<i32>,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// The agent's session.
+    pub session: Option<String>,
+    /// Model turns.
+    pub turns: u64,
+    /// Tool calls.
+    pub tool_calls: u64,
+    /// Cost of this attempt.
+    pub cost_usd: f64,
+    /// Tokens by model.
+    pub tokens: BTreeMap<String, TokenCounts>,
+    /// CPU time in user mode, seconds.
+    pub cpu_user_seconds: Option<f64>,
+    /// CPU time in the kernel, seconds.
+    pub cpu_system_seconds: Option<f64>,
+    /// Highest memory use.
+    pub memory_peak_bytes: Option<u64>,
+    /// Bytes read from block devices.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices.
+    pub io_write_bytes: Option<u64>,
+    /// Seconds stalled on the CPU (PSI, some).
+    pub cpu_stall_seconds: Option<f64>,
+    /// Seconds stalled on memory.
+    pub memory_stall_seconds: Option<f64>,
+    /// Seconds stalled on I/O.
+    pub io_stall_seconds: Option<f64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+    /// The agent's last words.
+    pub text: String,
+}
+
+/// Tokens by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenCounts {
+    /// Read by the model.
+    pub input: u64,
+    /// Written by the model.
+    pub output: u64,
+    /// Read from the cache.
+    pub cache_read: u64,
+    /// Written to the cache.
+    pub cache_creation: u64,
+}
+
+/// An instance as lists show it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Whether the configuration has a stanza for it.
+    pub configured: bool,
+    /// systemd's `ActiveState`.
+    pub active: String,
+    /// systemd's `SubState`.
+    pub sub: String,
+    /// Whether its runner is connected.
+    pub connected: bool,
+    /// What it is doing, in words: the runner's status text, or why it does not run.
+    pub status: String,
+    /// The task that it has.
+    pub task: Option<i64>,
+    /// Since when it is active.
+    pub since: Option<String>,
+    /// Automatic restarts that clauded has seen in all.
+    pub restarts: u64,
+    /// Current memory use of its slice.
+    pub memory_bytes: Option<u64>,
+    /// The lowest memory limit that applies to it.
+    pub memory_limit_bytes: Option<u64>,
+    /// CPU time of its slice since it was made, seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// An instance with all that is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceDetail {
+    /// As in lists.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// Its unit.
+    pub unit: String,
+    /// Its directory.
+    pub directory: String,
+    /// Its profile.
+    pub profile: String,
+    /// The user that it runs as, if the configuration says so.
+    pub user: Option<String>,
+    /// The start of its unit.
+    pub invocation: Option<String>,
+    /// The runner's process.
+    pub main_pid: Option<u32>,
+    /// Every cap that applies to it, from its service outwards.
+    pub caps: Vec<Cap>,
+    /// Its last starts, exits and restarts with their causes, newest first.
+    pub history: Vec<Event>,
+}
+
+/// The limits of one cgroup on the way from an instance to the root. An absent one does not bind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Cap {
+    /// The unit that it comes from: the service, its slice, a team's slice, the fleet's.
+    pub unit: String,
+    /// `memory.max`.
+    pub memory_max: Option<u64>,
+    /// `memory.high`.
+    pub memory_high: Option<u64>,
+    /// `memory.swap.max`.
+    pub swap_max: Option<u64>,
+    /// `cpu.max` as per cent of one CPU.
+    pub cpu_percent: Option<f64>,
+    /// `cpu.weight`.
+    pub cpu_weight: Option<u64>,
+    /// `io.weight`.
+    pub io_weight: Option<u64>,
+    /// `pids.max`.
+    pub tasks_max: Option<u64>,
+}
+
+/// New limits for an instance's slice; absent ones stay as they are. The texts are those of the configuration: `6G`, `200%`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetLimits {
+    /// `MemoryMax=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// `MemoryHigh=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<String>,
+    /// `MemorySwapMax=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<String>,
+    /// `CPUQuota=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// `CPUWeight=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<String>,
+    /// `IOWeight=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<String>,
+    /// `TasksMax=`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<String>,
+    /// Also write it into the configuration, so that it holds after a reboot.
+    #[serde(default)]
+    pub persist: bool,
+}
+
+/// What a verb did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Outcome {
+    /// `created`, `changed` or `unchanged`.
+    pub result: String,
+    /// A sentence for people; may be empty.
+    pub message: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Counts up.
+    pub id: i64,
+    /// When.
+    pub at: String,
+    /// `task-added`, `task-started`, `task-finished`, `instance-started`, `instance-ended`, `instance-restarted`, …
+    pub kind: String,
+    /// On which instance.
+    pub instance: Option<String>,
+    /// On which task.
+    pub task: Option<i64>,
+    /// A sentence.
+    pub message: String,
+    /// The cause in one word, where there is one.
+    pub cause: Option<String>,
+}
+
+/// A piece of an attempt's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogChunk {
+    /// Which attempt.
+    pub attempt: u32,
+    /// Where it begins, in bytes from the log's start.
+    pub offset: u64,
+    /// Where to go on.
+    pub next: u64,
+    /// What stands there; bytes that are not UTF-8 are replaced.
+    pub text: String,
+    /// Whether nothing will follow.
+    pub complete: bool,
+}
+
+/// The daemon's own state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok` or `degraded`.
+    pub status: String,
+    /// The version.
+    pub version: String,
+    /// `systemd`, `systemd-user` or `process`.
+    pub supervisor: String,
+    /// What is wrong, a sentence each.
+    pub problems: Vec<String>,
+    /// Tasks by state, those that have not ended.
+    pub tasks: BTreeMap<String, u64>,
+    /// Instances whose runner is connected.
+    pub connected: u64,
+    /// Usage limits in force: account and reset time.
+    pub holds: BTreeMap<String, String>,
+}
+
+/// An error, as RFC 9457 problem details.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: the code says what kind it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub detail: String,
+    /// A stable word for programs: `invalid-name`, `no-such-task`, `forbidden`, `store-full`, …
+    pub code: String,
+}

@@ -1,0 +1,141 @@
+//! The runner link: newline-delimited JSON over a Unix stream socket, the runner being the client.
+//!
+//! The daemon knows who is calling from the kernel (`SO_PEERCRED`, then `/proc/PID/cgroup`), never from what is said here.
+//! What must not be lost (`Started`, `Finished`) carries a sequence number, stays in the runner's spool until the daemon
+//! acknowledges it, and is sent again after a reconnection. `Progress` is sent as it comes and may be lost.
+
+use crate::core::attempt::Report;
+use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
+use crate::core::profile::Profile;
+use crate::core::usage::{AgentUsage, Usd};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Version of this protocol; a daemon refuses a newer major than its own and says so.
+pub const VERSION: u32 = 1;
+/// Longest line either side sends or takes, in bytes: a prompt of one megabyte, escaped, fits.
+pub const LINE_MAX: usize = 8 << 20;
+
+/// What the runner says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum FromRunner {
+    /// First of all.
+    Hello(Hello),
+    /// An event that must not be lost.
+    Event {
+        /// Counts up over the life of the spool, restarts included.
+        seq: u64,
+        /// What happened.
+        event: Event,
+    },
+    /// How the running attempt is doing; at most four a second.
+    Progress(Progress),
+    /// It has been told to stop and takes no more tasks.
+    Draining,
+}
+
+/// The runner's first words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The program's version, for `claudectl status`.
+    pub program: String,
+    /// Who it thinks it is; the kernel's answer decides.
+    pub instance: InstanceName,
+    /// `$INVOCATION_ID`.
+    pub invocation: InvocationId,
+    /// The instance's working directory.
+    pub directory: PathBuf,
+    /// The attempt that it is running.
+    pub current: Option<AttemptId>,
+    /// How many spooled events follow at once, before it counts as ready for work.
+    pub spooled: usize,
+}
+
+/// What must reach the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Event {
+    /// The agent's process runs.
+    Started {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The session that it works in, if the agent has sessions.
+        session: Option<SessionId>,
+        /// The agent's process.
+        pid: u32,
+        /// The task's cgroup below the instance's, empty where there is none.
+        cgroup: String,
+    },
+    /// The attempt is over and no process of it is left.
+    Finished {
+        /// The attempt.
+        attempt: AttemptId,
+        /// How it went.
+        report: Box<Report>,
+    },
+}
+
+/// How the running attempt is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What the agent is doing, in a few words: `Bash`, `thinking`, `throttled (429)`.
+    pub doing: String,
+    /// Whether the agent waits for its server's permission to go on (`system/api_retry`).
+    pub throttled: bool,
+    /// So far.
+    pub usage: AgentUsage,
+    /// Bytes of the attempt's log so far.
+    pub log_bytes: u64,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum FromDaemon {
+    /// The answer to Hello.
+    Welcome,
+    /// Everything up to and with that event is stored; the runner may forget it.
+    Ack {
+        /// The event's number.
+        seq: u64,
+    },
+    /// Run this attempt. One that is already running or spooled is not run again.
+    Run(Box<Work>),
+    /// End that attempt because a person cancelled it.
+    End {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// The caller is not who may speak here; the connection ends.
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// All that the runner needs to run one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// For the log and the status line.
+    pub title: String,
+    /// What the agent is told.
+    pub prompt: String,
+    /// The session to go on with, if there is one.
+    pub resume: Option<SessionId>,
+    /// Longest time of this attempt.
+    pub timeout: Duration,
+    /// What is left of the task's budget.
+    pub budget: Option<Usd>,
+    /// Most model turns.
+    pub max_turns: Option<u32>,
+    /// Which agent, and how.
+    pub profile: Profile,
+}

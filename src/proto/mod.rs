@@ -1,0 +1,4 @@
+//! Wire types, without logic: what the API and the runner link say to each other.
+
+pub mod api;
+pub mod link;
