@@ -6,7 +6,7 @@
 use super::attempt::{Ended, Reason, Report};
 use super::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use super::retry::{self, Next};
-use super::task::{Placement, Target, Task, TaskState};
+use super::task::{Placement, Target, Task, TaskState, TaskType};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,17 @@ pub enum Effect {
         placement: Placement,
         /// Whether the instance may go on in the task's last session.
         resume: bool,
+    },
+    /// An attempt has ended, for those who count: the first report on it, as it was saved.
+    Ended {
+        /// Which attempt, where.
+        placement: Placement,
+        /// The task's kind.
+        kind: TaskType,
+        /// When the task was accepted.
+        created: Timestamp,
+        /// What became of it.
+        report: Box<Report>,
     },
     /// Tell the runner to end it.
     End {
@@ -145,6 +156,11 @@ impl Queue {
     /// What the instance is running, as far as its runner is connected.
     pub fn busy(&self, name: &InstanceName) -> Option<AttemptId> {
         self.links.get(name).and_then(|link| link.busy)
+    }
+
+    /// The start of its unit that the instance's runner belongs to, while it is connected.
+    pub fn invocation(&self, name: &InstanceName) -> Option<&InvocationId> {
+        self.links.get(name).map(|link| &link.invocation)
     }
 
     /// Whether the instance's runner is connected.
@@ -333,7 +349,10 @@ impl Queue {
         let jitter = self.next_jitter();
         let Some(task) = self.tasks.get_mut(&id) else { return Vec::new() };
         let Some(placement) = task.state.placement().cloned() else { return Vec::new() };
-        let mut effects = vec![Effect::Save(Change::Report(placement.attempt, Box::new(report.clone())))];
+        let mut effects = vec![
+            Effect::Save(Change::Report(placement.attempt, Box::new(report.clone()))),
+            Effect::Ended { placement: placement.clone(), kind: task.kind.clone(), created: task.created, report: Box::new(report.clone()) },
+        ];
         task.cost += report.agent.cost;
         let next = retry::after(&report.ended, task.failures, jitter);
         let broke = task.budget.is_some_and(|budget| task.cost >= budget);

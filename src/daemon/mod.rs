@@ -1,8 +1,17 @@
 //! The daemon: start-up, the engine that owns the queue, the link to the runners, the API's verbs.
 
-use std::process::ExitCode;
+pub mod args;
+mod engine;
+mod fleet;
+mod identity;
+mod launch;
+mod link;
+mod log;
+mod scrape;
+mod service;
+mod sockets;
+mod start;
+mod turn;
+mod view;
 
-/// The program `clauded`.
-pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub use start::run;

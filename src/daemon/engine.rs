@@ -1,0 +1,413 @@
+//! The loop that owns the queue: takes inputs in order, commits what follows from them, then acts on it.
+//!
+//! Inputs that wait together are taken together and share one commit. If a commit fails nothing of the turn is acted on: the
+//! callers get the error, the runners' connections are closed (they come back and say everything again), and the queue is
+//! loaded anew from the store, which is the truth.
+
+use super::fleet::Fleet;
+use super::turn::{Action, Look, Turn};
+use crate::config::Config;
+use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use crate::core::queue::{self, Queue};
+use crate::core::task::{Task, TaskSpec, TaskState};
+use crate::core::usage::Usd;
+use crate::metrics::Metrics;
+use crate::platform::store::{SqliteStore, StoreError, StoredEvent};
+use crate::platform::units::UnitEvent;
+use crate::proto::api;
+use crate::proto::link::{Event, FromDaemon, Progress, Work};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Most inputs that share one commit.
+const TURN_MAX: usize = 64;
+/// How long to wait before a store that failed is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the loop takes.
+pub(super) enum Input {
+    /// A new task, checked.
+    Add(Box<TaskSpec>, oneshot::Sender<Result<TaskId, Arc<StoreError>>>),
+    /// End a task; `false` comes back if the queue does not have it.
+    Cancel(TaskId, oneshot::Sender<Result<bool, Arc<StoreError>>>),
+    /// Try an ended task again; `false` comes back if it has not ended.
+    Retry(Box<Task>, oneshot::Sender<Result<bool, Arc<StoreError>>>),
+    /// A runner is connected, and the events that it had spooled have been sent in before this.
+    Linked {
+        /// Who it is, as the kernel says, and what it runs.
+        hello: queue::Hello,
+        /// The way to it.
+        to: Outbox,
+    },
+    /// A spooled event of a runner.
+    Runner {
+        /// The instance, as the kernel says.
+        instance: InstanceName,
+        /// The start of its unit.
+        invocation: InvocationId,
+        /// The event's number, for the acknowledgement.
+        seq: u64,
+        /// What happened.
+        event: Event,
+        /// The way to it.
+        to: Outbox,
+    },
+    /// How a runner's attempt is doing.
+    Progress(InstanceName, Progress),
+    /// A runner takes no more tasks.
+    Draining(InstanceName),
+    /// That connection of a runner is gone.
+    Unlinked(InstanceName, InvocationId, u64),
+    /// The supervisor saw something.
+    Unit(UnitEvent),
+    /// A new configuration, checked.
+    Configure(Arc<Config>),
+    /// Something to keep and show that was done elsewhere.
+    Note(StoredEvent),
+    /// Look at the state.
+    Ask(Look),
+}
+
+/// The way to one runner: its connection's number, what is written to it, and the cord to pull.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    /// Counts connections, so that an old one's end does not close a new one.
+    pub(super) connection: u64,
+    /// What is written to it, in order.
+    pub(super) send: mpsc::Sender<FromDaemon>,
+    /// Ends the connection; the runner comes back and says everything again.
+    pub(super) hang_up: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Puts a message on the way. A runner that does not read is disconnected.
+    fn tell(&self, message: FromDaemon) {
+        if self.send.try_send(message).is_err() {
+            tracing::warn!(connection = self.connection, "a runner does not read what it is told; its connection is closed");
+            self.hang_up.notify_one();
+        }
+    }
+}
+
+/// All that the loop knows.
+pub(super) struct State {
+    /// The queue.
+    pub(super) queue: Queue,
+    /// The instances as their supervisor sees them.
+    pub(super) fleet: Fleet,
+    /// The configuration in force.
+    pub(super) config: Arc<Config>,
+    /// How running attempts are doing.
+    pub(super) progress: BTreeMap<InstanceName, Progress>,
+    /// What is wrong with the store, if anything.
+    pub(super) store_problem: Option<String>,
+}
+
+/// The loop and what it acts through.
+pub(super) struct Engine {
+    state: State,
+    store: SqliteStore,
+    metrics: Arc<Metrics>,
+    events: broadcast::Sender<api::Event>,
+    logs: Arc<Notify>,
+    watchdog: Option<Duration>,
+    runners: BTreeMap<InstanceName, Outbox>,
+    added: BTreeMap<TaskId, Instant>,
+    last_event: i64,
+    unsettled: bool,
+}
+
+impl Engine {
+    /// Loads the queue.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn new(
+        store: SqliteStore,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        events: broadcast::Sender<api::Event>,
+        logs: Arc<Notify>,
+        watchdog: Option<Duration>,
+    ) -> Result<Self, StoreError> {
+        let queue = load(&store).await?;
+        let last_event = store.last_event().await?;
+        let fleet = Fleet::new(store.restarts().await?);
+        let state = State { queue, fleet, config, progress: BTreeMap::new(), store_problem: None };
+        Ok(Self { state, store, metrics, events, logs, watchdog, runners: BTreeMap::new(), added: BTreeMap::new(), last_event, unsettled: false })
+    }
+
+    /// Runs until every sender of inputs is gone.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        loop {
+            let now = Timestamp::now();
+            let wake = self.state.queue.next_wake().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            let retry = self.unsettled.then_some(STORE_PAUSE);
+            let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
+            let mut next = tokio::select! {
+                input = inputs.recv() => match input { Some(input) => Some(input), None => return },
+                () = sleep_for(pause) => None,
+            };
+            let now = Timestamp::now();
+            let mut turn = Turn::default();
+            if std::mem::take(&mut self.unsettled) {
+                self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
+            }
+            if self.state.queue.next_wake().is_some_and(|at| at <= now) {
+                turn.effects(self.state.queue.tick(now), now);
+            }
+            let mut taken = 0;
+            while let Some(input) = next.take() {
+                self.take(input, now, &mut turn);
+                taken += 1;
+                next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
+            }
+            if let Err((error, looks)) = self.carry_out(turn, now).await {
+                self.start_over(&error, looks).await;
+            }
+            self.alive();
+        }
+    }
+
+    /// Decides on one input. Nothing is acted on yet.
+    fn take(&mut self, input: Input, now: Timestamp, turn: &mut Turn) {
+        let state = &mut self.state;
+        match input {
+            Input::Add(spec, reply) => turn.add(*spec, now, reply),
+            Input::Cancel(id, reply) => {
+                let (found, effects) = state.queue.cancel(id, now);
+                if found {
+                    turn.note("task-cancelled", None, Some(id), "a person wants it ended".to_owned(), None, now);
+                }
+                turn.effects(effects, now);
+                turn.reply(reply, found);
+            }
+            Input::Retry(task, reply) => {
+                let ended = state.queue.task(task.id).is_none();
+                if ended {
+                    turn.note("task-retried", None, Some(task.id), "put back into the queue".to_owned(), None, now);
+                }
+                turn.effects(state.queue.retry(*task), now);
+                turn.reply(reply, ended);
+            }
+            Input::Linked { hello, to } => {
+                if let Some(old) = self.runners.insert(hello.instance.clone(), to.clone()) {
+                    old.hang_up.notify_one();
+                }
+                turn.tell(to, FromDaemon::Welcome);
+                turn.effects(state.queue.linked(hello, now), now);
+            }
+            Input::Runner { instance, invocation, seq, event, to } => {
+                match event {
+                    Event::Started { attempt, session, .. } => {
+                        turn.effects(state.queue.started(&instance, &invocation, attempt), now);
+                        turn.batch.sessions.extend(session.map(|s| (attempt, s)));
+                        turn.note("task-started", Some(&instance), Some(attempt.task), format!("attempt {} runs", attempt.number), None, now);
+                        if let Some(added) = self.added.remove(&attempt.task) {
+                            self.metrics.dispatched(added.elapsed());
+                        }
+                    }
+                    Event::Finished { attempt, report } => {
+                        state.progress.remove(&instance);
+                        turn.effects(state.queue.finished(&instance, attempt, &report, now), now);
+                    }
+                }
+                turn.tell(to, FromDaemon::Ack { seq });
+            }
+            Input::Progress(instance, progress) => {
+                state.progress.insert(instance, progress);
+                self.logs.notify_waiters();
+            }
+            Input::Draining(instance) => state.queue.draining(&instance),
+            Input::Unlinked(instance, invocation, connection) => {
+                if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
+                    self.runners.remove(&instance);
+                    state.queue.unlinked(&instance, &invocation);
+                }
+            }
+            Input::Unit(event) => state.fleet.take(event, &mut state.queue, &self.metrics, now, turn),
+            Input::Configure(config) => {
+                turn.note("config-reloaded", None, None, "a new configuration is in force".to_owned(), None, now);
+                state.config = config;
+            }
+            Input::Note(event) => turn.batch.events.push(event),
+            Input::Ask(look) => turn.looks.push(look),
+        }
+    }
+
+    /// Commits a turn, then acts on it. New tasks get their numbers by the first commit and are given out by a second.
+    async fn carry_out(&mut self, mut turn: Turn, now: Timestamp) -> Result<(), (Arc<StoreError>, Vec<Look>)> {
+        if !turn.batch.changes.is_empty() {
+            turn.batch.holds = self.state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect();
+        }
+        let noted = !turn.batch.events.is_empty() || !turn.batch.add.is_empty();
+        let ids = match self.commit(&turn).await {
+            Ok(ids) => ids,
+            Err(error) => {
+                let error = Arc::new(error);
+                let looks = turn.fail(&error);
+                return Err((error, looks));
+            }
+        };
+        self.state.store_problem = None;
+        let mut second = Turn::default();
+        for ((id, (spec, at)), reply) in ids.into_iter().zip(&turn.batch.add).zip(turn.adds.drain(..)) {
+            self.added.insert(id, Instant::now());
+            second.note("task-added", None, Some(id), spec.title.clone(), None, now);
+            second.effects(self.state.queue.added(fresh(id, spec, *at)), now);
+            let _ = reply.send(Ok(id));
+        }
+        for reply in turn.replies.drain(..) {
+            reply(Ok(()));
+        }
+        // The new tasks are stored and their callers know it; if giving them out fails, that is decided again after loading.
+        if let Err(error) = self.commit(&second).await {
+            return Err((Arc::new(error), turn.looks));
+        }
+        turn.actions.append(&mut second.actions);
+        self.act(turn.actions).await;
+        if noted {
+            self.publish().await;
+        }
+        for look in turn.looks {
+            look(&self.state);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, turn: &Turn) -> Result<Vec<TaskId>, StoreError> {
+        if turn.is_idle() {
+            return Ok(Vec::new());
+        }
+        let begun = Instant::now();
+        let ids = self.store.commit(&turn.batch).await?;
+        self.metrics.committed(begun.elapsed());
+        Ok(ids)
+    }
+
+    /// Does what has been committed.
+    async fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Tell(to, message) => to.tell(message),
+                Action::End(instance, attempt) => {
+                    if let Some(to) = self.runners.get(&instance) {
+                        to.tell(FromDaemon::End { attempt });
+                    }
+                }
+                Action::Count(instance, kind, created, report) => {
+                    let waited = Duration::try_from(report.started.duration_since(created)).unwrap_or_default();
+                    self.metrics.task_finished(instance.as_str(), kind.as_str(), &report, waited);
+                    self.logs.notify_waiters();
+                }
+                Action::Run { placement, resume } => {
+                    let Some(to) = self.runners.get(&placement.instance) else { continue };
+                    match self.work(placement.attempt, &placement.instance, resume).await {
+                        Ok(work) => to.tell(FromDaemon::Run(Box::new(work))),
+                        Err(error) => {
+                            // It stays assigned, and is given out again when the runner comes back.
+                            tracing::error!(task = placement.attempt.task.0, "cannot give the task out: {error}");
+                            to.hang_up.notify_one();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// All that the runner needs to run an attempt.
+    async fn work(&self, attempt: AttemptId, instance: &InstanceName, resume: bool) -> anyhow::Result<Work> {
+        let stored = self.store.task(attempt.task).await?.ok_or_else(|| anyhow::anyhow!("it is not in the store"))?;
+        let resume = if resume { self.store.last_session(attempt.task, instance).await? } else { None };
+        let config = &self.state.config;
+        let wanted = config.instance(instance).profile;
+        let profile = config.profiles.get(&wanted).ok_or_else(|| anyhow::anyhow!("there is no profile {wanted:?}"))?;
+        Ok(Work {
+            attempt,
+            title: stored.spec.title,
+            prompt: stored.spec.prompt,
+            resume,
+            timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
+            budget: stored.spec.budget.map(|b| b - stored.task.cost),
+            max_turns: stored.spec.max_turns,
+            profile: profile.profile.clone(),
+        })
+    }
+
+    /// Tells the listeners what was stored, with the numbers that the store gave.
+    async fn publish(&mut self) {
+        match self.store.events_after(self.last_event, 1000).await {
+            Ok(events) => {
+                for event in events {
+                    self.last_event = event.id;
+                    // Nobody may be listening.
+                    let _ = self.events.send(super::view::event(event));
+                }
+            }
+            Err(error) => tracing::warn!("cannot read events back: {error}"),
+        }
+    }
+
+    /// After a commit that failed: the store is the truth, everyone says everything again.
+    async fn start_over(&mut self, error: &StoreError, looks: Vec<Look>) {
+        tracing::error!("nothing was stored: {error}");
+        self.state.store_problem = Some(error.to_string());
+        for to in std::mem::take(&mut self.runners).into_values() {
+            to.hang_up.notify_one();
+        }
+        self.state.queue = loop {
+            match load(&self.store).await {
+                Ok(queue) => break queue,
+                Err(error) => {
+                    tracing::error!("cannot load the queue: {error}");
+                    self.alive();
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        };
+        self.unsettled = true;
+        for look in looks {
+            look(&self.state);
+        }
+    }
+
+    /// Tells the service manager that the loop goes round (sd_notify(3), WATCHDOG=1).
+    fn alive(&self) {
+        if self.watchdog.is_some() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// The queue as the store has it.
+async fn load(store: &SqliteStore) -> Result<Queue, StoreError> {
+    Ok(Queue::load(store.live_tasks().await?, store.holds().await?))
+}
+
+async fn sleep_for(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A task as it enters the queue.
+fn fresh(id: TaskId, spec: &TaskSpec, now: Timestamp) -> Task {
+    Task {
+        id,
+        target: spec.target.clone(),
+        kind: spec.kind.clone(),
+        created: now,
+        state: TaskState::Pending { not_before: None },
+        attempts: 0,
+        failures: 0,
+        home: None,
+        cost: Usd::default(),
+        budget: spec.budget,
+        cancelling: false,
+    }
+}

@@ -1,0 +1,164 @@
+//! The runner link's server: who is calling is asked of the kernel, what they say goes to the engine in order.
+
+use super::engine::{Input, Outbox};
+use super::identity::Identity;
+use crate::core::ids::InstanceName;
+use crate::core::queue;
+use crate::proto::link::{FromDaemon, FromRunner, Hello, LINE_MAX, VERSION};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// A caller that says nothing for that long is let go.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages on the way to one runner: a task, its end, acknowledgements of a long spool.
+const OUTBOX: usize = 4096;
+/// Connections at once, identified or not.
+const CONNECTIONS: usize = 1024;
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("it sent what is not the protocol: {0}")]
+    Protocol(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("clauded is stopping")]
+    Stopping,
+}
+
+/// Serves runners until the engine is gone.
+pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let numbers = AtomicU64::new(1);
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, for example: let others end.
+                tracing::error!("accepting a runner: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let (identity, engine) = (identity.clone(), engine.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            match converse(stream, number, &identity, &engine).await {
+                Ok(()) => tracing::debug!(connection = number, "a runner has gone"),
+                Err(error) => tracing::warn!(connection = number, "runner link: {error}"),
+            }
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: &mpsc::Sender<Input>) -> Result<(), LinkError> {
+    let peer = stream.peer_cred()?;
+    let pid = peer.pid().and_then(|p| u32::try_from(p).ok()).unwrap_or_default();
+    let (read, mut write) = stream.into_split();
+    let instance = match identity.runner(pid).await {
+        Ok(instance) => instance,
+        Err(message) => {
+            let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
+            return Err(LinkError::Refused(format!("process {pid} refused: {message}")));
+        }
+    };
+    let mut lines = BufReader::new(read);
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, hear(&mut lines)).await {
+        Ok(Ok(Some(FromRunner::Hello(hello)))) => hello,
+        Ok(Ok(_)) => return Err(LinkError::Protocol("the first message is not Hello".to_owned())),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(LinkError::Protocol("no Hello in time".to_owned())),
+    };
+    if hello.version > VERSION {
+        let message = format!("this clauded speaks version {VERSION} of the link, the runner {}; restart clauded, which is older than the runner", hello.version);
+        let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
+        return Err(LinkError::Refused(message));
+    }
+    let (send, receiver) = mpsc::channel(OUTBOX);
+    let hang_up = Arc::new(Notify::new());
+    let to = Outbox { connection: number, send, hang_up: hang_up.clone() };
+    let invocation = hello.invocation.clone();
+    let result = tokio::select! {
+        result = listen(&mut lines, hello, &instance, identity, to, engine) => result,
+        result = talk(&mut write, receiver) => result,
+        () = hang_up.notified() => Ok(()),
+    };
+    let _ = engine.send(Input::Unlinked(instance, invocation, number)).await;
+    result
+}
+
+/// Passes on what the runner says.
+async fn listen(
+    lines: &mut BufReader<OwnedReadHalf>,
+    hello: Hello,
+    instance: &InstanceName,
+    identity: &Identity,
+    to: Outbox,
+    engine: &mpsc::Sender<Input>,
+) -> Result<(), LinkError> {
+    let pass = async |input| engine.send(input).await.map_err(|_| LinkError::Stopping);
+    let mut spooled = hello.spooled;
+    let account = identity.account(instance);
+    let linked = || Input::Linked {
+        hello: queue::Hello { instance: instance.clone(), invocation: hello.invocation.clone(), account: account.clone(), current: hello.current },
+        to: to.clone(),
+    };
+    if spooled == 0 {
+        pass(linked()).await?;
+    }
+    while let Some(message) = hear(lines).await? {
+        match message {
+            FromRunner::Event { seq, event } => {
+                pass(Input::Runner { instance: instance.clone(), invocation: hello.invocation.clone(), seq, event, to: to.clone() }).await?;
+                if spooled > 0 {
+                    spooled -= 1;
+                    if spooled == 0 {
+                        pass(linked()).await?;
+                    }
+                }
+            }
+            FromRunner::Progress(progress) => pass(Input::Progress(instance.clone(), progress)).await?,
+            FromRunner::Draining => pass(Input::Draining(instance.clone())).await?,
+            FromRunner::Hello(_) => return Err(LinkError::Protocol("a second Hello".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+/// Writes what there is to say, in order.
+async fn talk(write: &mut OwnedWriteHalf, mut messages: mpsc::Receiver<FromDaemon>) -> Result<(), LinkError> {
+    while let Some(message) = messages.recv().await {
+        say(write, &message).await?;
+    }
+    Ok(())
+}
+
+async fn say(write: &mut OwnedWriteHalf, message: &FromDaemon) -> Result<(), LinkError> {
+    let mut line = serde_json::to_vec(message).map_err(|e| LinkError::Protocol(e.to_string()))?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    Ok(())
+}
+
+/// The next message; `None` at the end of the stream.
+async fn hear(lines: &mut BufReader<OwnedReadHalf>) -> Result<Option<FromRunner>, LinkError> {
+    let mut line = Vec::new();
+    let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
+    let read = (&mut *lines).take(bound).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        return Err(LinkError::Protocol(if read == LINE_MAX { format!("a line over {LINE_MAX} bytes") } else { "half a line".to_owned() }));
+    }
+    serde_json::from_slice(&line).map(Some).map_err(|e| LinkError::Protocol(e.to_string()))
+}

@@ -1,0 +1,138 @@
+//! The sockets that clauded serves: those that systemd passes, else its own; and the token of the TCP side.
+
+use crate::config::{Api, Paths};
+use anyhow::{Context, bail};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use secrecy::{ExposeSecret, SecretString};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// Members of this group may call the API, and the instances' user is one.
+const GROUP: &str = "claude-code";
+
+/// What is listened on.
+pub(super) struct Sockets {
+    /// The API's Unix socket.
+    pub(super) api: UnixListener,
+    /// The API's TCP socket, if it is on.
+    pub(super) tcp: Option<TcpListener>,
+    /// The runner link.
+    pub(super) link: UnixListener,
+}
+
+impl Sockets {
+    /// Takes what the service manager passed (sd_listen_fds(3)) and makes the rest.
+    ///
+    /// # Errors
+    /// Names the socket and what stands in its way.
+    pub(super) fn open(config: &Api, paths: &Paths, passed: Vec<OwnedFd>) -> anyhow::Result<Self> {
+        let (mut api, mut tcp) = (None, None);
+        for fd in passed {
+            let address: SockaddrStorage = getsockname(fd.as_raw_fd()).context("asking a passed socket for its address")?;
+            match address.family() {
+                Some(AddressFamily::Unix) => api = Some(UnixListener::from(fd)),
+                Some(AddressFamily::Inet | AddressFamily::Inet6) => tcp = Some(TcpListener::from(fd)),
+                other => bail!("the service manager passed a socket of the family {other:?}; clauded.socket has Unix and TCP sockets only"),
+            }
+        }
+        fs::create_dir_all(&paths.runtime).with_context(|| format!("making {}", paths.runtime.display()))?;
+        let api = match api {
+            Some(api) => api,
+            None => bind(&paths.api_socket())?,
+        };
+        let tcp = match (tcp, config.listen) {
+            (Some(passed), Some(_)) => Some(passed),
+            (None, Some(address)) => Some(TcpListener::bind(address).with_context(|| format!("listening on {address} ([api] listen)"))?),
+            (_, None) => None,
+        };
+        let link = bind(&paths.link_socket())?;
+        api.set_nonblocking(true)?;
+        link.set_nonblocking(true)?;
+        if let Some(tcp) = &tcp {
+            tcp.set_nonblocking(true)?;
+        }
+        Ok(Self { api, tcp, link })
+    }
+}
+
+/// Binds a socket for root and the group; takes the place of one that nobody listens on.
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        bail!("{}: another process listens there; is another clauded running?", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| format!("removing {}", path.display())),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
+    fs::set_permissions(path, Permissions::from_mode(0o660)).with_context(|| format!("setting the mode of {}", path.display()))?;
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP)
+        && let Err(error) = chown(path, None, Some(group.gid.as_raw()))
+    {
+        tracing::warn!("{}: not given to the group {GROUP}: {error}", path.display());
+    }
+    Ok(listener)
+}
+
+/// The bearer token of the TCP side: the file's content; made at the first start, for root alone.
+///
+/// # Errors
+/// Names the file, and what is wrong with it.
+pub(super) fn token(path: &Path) -> anyhow::Result<SecretString> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let token = SecretString::from(text.trim().to_owned());
+            if token.expose_secret().len() < 32 {
+                bail!("{}: a token has at least 32 characters; remove the file to have a new one made", path.display());
+            }
+            let mode = fs::metadata(path)?.permissions().mode();
+            if mode & 0o007 != 0 {
+                bail!("{}: everyone on the host may read the token (mode {:o}); run: chmod o-rwx {}", path.display(), mode & 0o777, path.display());
+            }
+            Ok(token)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Two random UUIDs: 244 random bits from the kernel.
+            let token = SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(|| format!("making {}", path.display()))?;
+            file.write_all(token.expose_secret().as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("writing {}", path.display()))?;
+            Ok(token)
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_kept_from_others() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("token");
+        let first = token(&path).expect("made");
+        assert_eq!(first.expose_secret(), token(&path).expect("read").expose_secret());
+        assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
+        assert!(!format!("{first:?}").contains(first.expose_secret()));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
+        assert!(token(&path).is_err_and(|e| e.to_string().contains("chmod")));
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+        fs::write(&path, "short").expect("write");
+        assert!(token(&path).is_err_and(|e| e.to_string().contains("32 characters")));
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("s");
+        let first = bind(&path).expect("bound");
+        assert!(bind(&path).is_err_and(|e| e.to_string().contains("another clauded")));
+        drop(first);
+        assert!(bind(&path).is_ok());
+    }
+}

@@ -1,0 +1,250 @@
+//! Start-up and the end: configuration, lock, store, supervisor, sockets, in this order; then READY; then signals.
+
+use super::args::Args;
+use super::engine::{Engine, Input};
+use super::identity::Identity;
+use super::log::Logs;
+use super::service::Verbs;
+use super::sockets::{Sockets, token};
+use super::{launch, link};
+use crate::config::{Config, Paths, Supervisor};
+use crate::core::ids::InstanceName;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::platform::store::SqliteStore;
+use crate::platform::units::{UnitEvent, Units};
+use crate::platform::{cgroup, process, sys, systemd};
+use anyhow::{Context, bail};
+use clap::Parser;
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::process::ExitCode;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, broadcast, mpsc};
+
+/// Inputs on their way to the engine; beyond that, callers wait.
+const INPUTS: usize = 1024;
+/// Events on their way to slow listeners; one that falls behind reads the rest from the store.
+const EVENTS: usize = 1024;
+/// How often what is older than `[store] keep` is removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// The program `clauded`.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    start_logging();
+    match begin(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&plain(&format!("{error:#}")))]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To the journal with true priorities where systemd connected our standard error to it, else to standard error.
+fn start_logging() {
+    use tracing_subscriber::prelude::*;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CLAUDED_LOG").unwrap_or_else(|_| "info".into());
+    let registry = tracing_subscriber::registry().with(filter);
+    // $JOURNAL_STREAM is set exactly then (systemd.exec(5)).
+    match std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok()) {
+        Some(journal) => registry.with(journal.with_field_prefix(None)).init(),
+        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+    }
+}
+
+/// Everything that may fail before there is an event loop.
+fn begin(args: &Args) -> anyhow::Result<()> {
+    let paths = args.paths();
+    let config = Config::load(&paths)?;
+    if args.check {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&paths.state).with_context(|| format!("making {}", paths.state.display()))?;
+    let _lock = lock(&paths)?;
+    let passed = passed_sockets()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the event loop")?
+        .block_on(serve(args, paths, Arc::new(config), passed))
+}
+
+/// One daemon per state directory.
+fn lock(paths: &Paths) -> anyhow::Result<Flock<File>> {
+    let path = paths.state.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("opening {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EAGAIN)) => bail!("{}: another clauded works on this state directory; stop it, or choose another with --state-directory", path.display()),
+        Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+fn passed_sockets() -> anyhow::Result<Vec<OwnedFd>> {
+    let fds = sd_notify::listen_fds().context("taking the sockets that the service manager passed")?;
+    fds.map(|fd| sys::inherited(fd).with_context(|| format!("taking over descriptor {fd}"))).collect()
+}
+
+/// Whom to ask for instances: what the configuration says, or what is there.
+fn supervisor(config: &Config, args: &Args) -> Supervisor {
+    let booted = sd_notify::booted().unwrap_or(false);
+    match config.fleet.supervisor {
+        Supervisor::Auto if !booted => Supervisor::Process,
+        Supervisor::Auto if args.user => Supervisor::SystemdUser,
+        Supervisor::Auto => Supervisor::Systemd,
+        chosen => chosen,
+    }
+}
+
+async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<OwnedFd>) -> anyhow::Result<()> {
+    let store = SqliteStore::open(&config.store.path).await?;
+    let sockets = Sockets::open(&config.api, &paths, passed)?;
+    let token = token(&config.api.token_file)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let (events, _) = broadcast::channel(EVENTS);
+    let log_grew = Arc::new(Notify::new());
+    let watchdog = sd_notify::watchdog_enabled();
+    let engine = Engine::new(store.clone(), config.clone(), metrics.clone(), events.clone(), log_grew.clone(), watchdog).await?;
+
+    let (inputs, receiver) = mpsc::channel(INPUTS);
+    let shared = Arc::new(RwLock::new(config.clone()));
+    let (units, seen) = supervise(supervisor(&config, args), &paths, &shared);
+    let by_pid = (units.supervisor() == "process").then(|| inputs.clone());
+    let identity = Arc::new(Identity::new(config.clone(), by_pid));
+    let running = tokio::spawn(engine.run(receiver));
+    let autostart = (units.supervisor() == "process").then(|| autostarted(&config)).unwrap_or_default();
+    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart));
+    tokio::spawn(link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone()));
+    tokio::spawn(prune(store.clone(), shared.clone()));
+
+    let verbs = Arc::new(Verbs {
+        engine: inputs.clone(),
+        units: units.clone(),
+        store,
+        metrics,
+        events,
+        logs: Logs::new(paths.instances.join("instances")),
+        log_grew,
+        paths: paths.clone(),
+        cgroups: cgroup::mount(),
+        identity: identity.clone(),
+    });
+    let who = identity.clone();
+    let api = http::server::serve(
+        tokio::net::UnixListener::from_std(sockets.api)?,
+        sockets.tcp.map(tokio::net::TcpListener::from_std).transpose()?,
+        verbs,
+        http::server::Access { identify: Arc::new(move |peer| who.caller(peer)), token, open_metrics: !config.metrics.require_token },
+    );
+    tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
+
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    tokio::pin!(api);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => reload(&paths, &shared, &identity, &inputs, &units).await,
+            ended = &mut api => return ended.context("serving the API"),
+        }
+    }
+    // The runners go on without us; what they say meanwhile waits in their spools.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("stopping")]);
+    running.abort();
+    Ok(())
+}
+
+/// Starts the adapter of the supervisor.
+fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>) -> (Units, mpsc::Receiver<UnitEvent>) {
+    let (events, seen) = mpsc::channel(INPUTS);
+    let units = match which {
+        Supervisor::Auto | Supervisor::Systemd => systemd::spawn(systemd::Bus::System, events),
+        Supervisor::SystemdUser => systemd::spawn(systemd::Bus::Session, events),
+        Supervisor::Process => {
+            let (paths_of, config) = (paths.clone(), config.clone());
+            let launch = move |name: &InstanceName| {
+                let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
+                launch::launch(&config, &paths_of, name)
+            };
+            process::spawn(process::Settings::new(paths.state.join("supervisor"), paths.runtime.clone(), Box::new(launch)), events)
+        }
+    };
+    (units, seen)
+}
+
+fn autostarted(config: &Config) -> Vec<InstanceName> {
+    config.instances.iter().filter(|(_, instance)| instance.autostart).map(|(name, _)| name.clone()).collect()
+}
+
+/// Passes on what the supervisor sees; once it has seen everything, starts what no boot starts without systemd.
+async fn watch_units(mut seen: mpsc::Receiver<UnitEvent>, engine: mpsc::Sender<Input>, units: Units, mut autostart: Vec<InstanceName>) {
+    while let Some(event) = seen.recv().await {
+        let caught_up = event == UnitEvent::CaughtUp;
+        if engine.send(Input::Unit(event)).await.is_err() {
+            return;
+        }
+        if caught_up {
+            for name in autostart.drain(..) {
+                let units = units.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = units.start(&name).await {
+                        tracing::error!(instance = %name, "autostart: {error}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Puts a new configuration in force; one that is wrong is refused and the old one stays.
+async fn reload(paths: &Paths, shared: &Arc<RwLock<Arc<Config>>>, identity: &Identity, engine: &mpsc::Sender<Input>, units: &Units) {
+    match Config::load(paths) {
+        Ok(config) => {
+            let config = Arc::new(config);
+            *shared.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+            identity.configure(config.clone());
+            // The engine lives as long as this loop.
+            let _ = engine.send(Input::Configure(config)).await;
+            // The generator compiles the new limits into drop-ins, and systemd applies them to what runs.
+            if let Err(error) = units.reload().await {
+                tracing::error!("the new configuration is in force, but not the limits in it: {error}");
+            }
+            tracing::info!("the configuration was read again");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status("serving")]);
+        }
+        Err(problems) => {
+            tracing::error!("the configuration was not changed, since the new one is wrong:\n{problems}");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status("serving with the configuration of before: the new one is wrong, see: claudectl config check")]);
+        }
+    }
+}
+
+/// Removes what is old, now and then.
+async fn prune(store: SqliteStore, config: Arc<RwLock<Arc<Config>>>) {
+    let mut every = tokio::time::interval(PRUNE_EVERY);
+    loop {
+        every.tick().await;
+        let keep = config.read().unwrap_or_else(PoisonError::into_inner).store.keep;
+        let Ok(before) = Timestamp::now().checked_sub(keep) else { continue };
+        match store.prune(before).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "removed what is older than {}", humantime::format_duration(keep)),
+            Err(error) => tracing::error!("removing what is old: {error}"),
+        }
+    }
+}
+
+/// One line without control characters, as sd_notify(3) wants it.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

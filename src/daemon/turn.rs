@@ -1,0 +1,116 @@
+//! One turn of the engine: what is to be committed together, and what is done once it is.
+
+use super::engine::{Outbox, State};
+use crate::core::attempt::Report;
+use crate::core::ids::{InstanceName, TaskId};
+use crate::core::queue::Effect;
+use crate::core::task::{Placement, TaskSpec, TaskType};
+use crate::platform::store::{Batch, StoreError, StoredEvent};
+use crate::proto::link::FromDaemon;
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Answers a caller once the turn is committed or given up.
+pub(super) type Reply = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
+
+/// A look at the state, taken when the turn's decisions are committed.
+pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
+
+/// Where the number of a new task goes.
+pub(super) type NewTask = oneshot::Sender<Result<TaskId, Arc<StoreError>>>;
+
+/// What is done after the commit, in order.
+pub(super) enum Action {
+    /// Tell a runner something.
+    Tell(Outbox, FromDaemon),
+    /// Give an attempt to its runner.
+    Run {
+        /// Which attempt, where.
+        placement: Placement,
+        /// Whether it may go on in its last session.
+        resume: bool,
+    },
+    /// Have its runner end an attempt.
+    End(InstanceName, crate::core::ids::AttemptId),
+    /// Count an attempt that has ended.
+    Count(InstanceName, TaskType, Timestamp, Box<Report>),
+}
+
+/// The turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// What is committed.
+    pub(super) batch: Batch,
+    /// Who waits for the numbers of `batch.add`.
+    pub(super) adds: Vec<NewTask>,
+    /// What is done then.
+    pub(super) actions: Vec<Action>,
+    /// Who waits for the commit.
+    pub(super) replies: Vec<Reply>,
+    /// Who wants to look.
+    pub(super) looks: Vec<Look>,
+}
+
+impl Turn {
+    /// Whether there is nothing to commit.
+    pub(super) fn is_idle(&self) -> bool {
+        let Batch { add, changes, sessions, holds, events } = &self.batch;
+        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && events.is_empty()
+    }
+
+    /// Adds a task.
+    pub(super) fn add(&mut self, spec: TaskSpec, now: Timestamp, reply: NewTask) {
+        self.batch.add.push((spec, now));
+        self.adds.push(reply);
+    }
+
+    /// Adds the queue's decisions.
+    pub(super) fn effects(&mut self, effects: Vec<Effect>, now: Timestamp) {
+        for effect in effects {
+            match effect {
+                Effect::Save(change) => self.batch.changes.push(change),
+                Effect::Run { placement, resume } => {
+                    let message = format!("attempt {} given to {}", placement.attempt.number, placement.instance);
+                    self.note("task-assigned", Some(&placement.instance), Some(placement.attempt.task), message, None, now);
+                    self.actions.push(Action::Run { placement, resume });
+                }
+                Effect::End { instance, attempt } => self.actions.push(Action::End(instance, attempt)),
+                Effect::Ended { placement, kind, created, report } => {
+                    let cause = report.ended.reason().map_or_else(|| report.ended.name().to_owned(), |r| r.name().to_owned());
+                    let detail = if report.detail.is_empty() { String::new() } else { format!(": {}", report.detail) };
+                    let message = format!("attempt {} {}{detail}", placement.attempt.number, report.ended.name());
+                    self.note("task-finished", Some(&placement.instance), Some(placement.attempt.task), message, Some(cause), now);
+                    self.actions.push(Action::Count(placement.instance, kind, created, report));
+                }
+            }
+        }
+    }
+
+    /// Adds something to keep and show.
+    pub(super) fn note(&mut self, kind: &str, instance: Option<&InstanceName>, task: Option<TaskId>, message: String, cause: Option<String>, now: Timestamp) {
+        self.batch.events.push(StoredEvent { id: 0, at: now, kind: kind.to_owned(), instance: instance.cloned(), task, message, cause });
+    }
+
+    /// Answers a caller with `value` once the turn is committed.
+    pub(super) fn reply<T: Send + 'static>(&mut self, to: oneshot::Sender<Result<T, Arc<StoreError>>>, value: T) {
+        // A caller that has gone away needs no answer.
+        self.replies.push(Box::new(move |committed| drop(to.send(committed.map(|()| value)))));
+    }
+
+    /// Tells a runner something once the turn is committed.
+    pub(super) fn tell(&mut self, to: Outbox, message: FromDaemon) {
+        self.actions.push(Action::Tell(to, message));
+    }
+
+    /// Gives the turn up: everyone who waits for it gets the error. The looks remain.
+    pub(super) fn fail(self, error: &Arc<StoreError>) -> Vec<Look> {
+        for reply in self.replies {
+            reply(Err(error.clone()));
+        }
+        for reply in self.adds {
+            let _ = reply.send(Err(error.clone()));
+        }
+        self.looks
+    }
+}

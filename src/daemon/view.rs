@@ -1,0 +1,194 @@
+//! What the API shows, made from what the store and the engine have.
+
+use super::engine::State;
+use crate::core::attempt::{Exit, Report};
+use crate::core::ids::InstanceName;
+use crate::core::instance::{ActiveState, Observation};
+use crate::core::task::{Target, Task, TaskState};
+use crate::platform::cgroup::{Caps, Group};
+use crate::platform::store::{StoredAttempt, StoredEvent, StoredTask};
+use crate::proto::api;
+use std::path::Path;
+
+/// An event.
+pub(super) fn event(event: StoredEvent) -> api::Event {
+    api::Event {
+        id: event.id,
+        at: event.at.to_string(),
+        kind: event.kind,
+        instance: event.instance.map(Into::into),
+        task: event.task.map(|t| t.0),
+        message: event.message,
+        cause: event.cause,
+    }
+}
+
+/// A task as lists show it. `detail` says what it waits for, does, or failed of.
+pub(super) fn task(stored: &StoredTask, detail: String) -> api::Task {
+    let StoredTask { task, spec, .. } = stored;
+    api::Task {
+        id: task.id.0,
+        kind: task.kind.to_string(),
+        title: spec.title.clone(),
+        state: task.state.name().to_owned(),
+        reason: match task.state {
+            TaskState::Failed(reason) => Some(reason.to_string()),
+            _ => None,
+        },
+        detail,
+        instance: match &task.target {
+            Target::Instance(name) => Some(name.to_string()),
+            Target::Any => None,
+        },
+        placed_on: task.state.placement().map(|p| &p.instance).or(task.home.as_ref()).map(ToString::to_string),
+        attempts: task.attempts,
+        created: task.created.to_string(),
+        not_before: match task.state {
+            TaskState::Pending { not_before } => not_before.map(|t| t.to_string()),
+            _ => None,
+        },
+        finished: stored.finished.map(|t| t.to_string()),
+        cost_usd: task.cost.dollars(),
+    }
+}
+
+/// Why a task stands where it stands, in a sentence.
+pub(super) fn detail(state: &State, stored: &StoredTask) -> String {
+    let last = if stored.detail.is_empty() { String::new() } else { format!(" (last time: {})", stored.detail) };
+    match &stored.task.state {
+        TaskState::Pending { not_before: Some(at) } => format!("waits until {at}{last}"),
+        TaskState::Pending { not_before: None } => format!("{}{last}", waits_for(state, &stored.task)),
+        TaskState::Assigned(placement) => format!("given to {}, which has not confirmed yet", placement.instance),
+        TaskState::Running(placement) if stored.task.cancelling => format!("being ended on {}", placement.instance),
+        TaskState::Running(placement) => match state.progress.get(&placement.instance).filter(|p| p.attempt == placement.attempt) {
+            Some(progress) => progress.doing.clone(),
+            None => format!("runs on {}", placement.instance),
+        },
+        TaskState::Succeeded | TaskState::Failed(_) | TaskState::Cancelled => stored.detail.clone(),
+    }
+}
+
+fn waits_for(state: &State, task: &Task) -> String {
+    let bound = match &task.target {
+        Target::Instance(name) => Some(name),
+        Target::Any => task.home.as_ref(),
+    };
+    if let Some((account, until)) = state.queue.holds().next() {
+        return format!("waits for the usage limit of {account} to reset at {until}");
+    }
+    match bound {
+        Some(name) if !state.queue.is_linked(name) => format!("waits for {name}, which does not run; start it with: claudectl start {name}"),
+        Some(name) => format!("waits for {name} to be free"),
+        None if state.fleet.iter().all(|seen| !state.queue.is_linked(&seen.name)) => "waits for an instance; none runs. Start one with: claudectl start NAME".to_owned(),
+        None => "waits for a free instance".to_owned(),
+    }
+}
+
+/// An attempt with all that is known of it.
+pub(super) fn attempt(stored: &StoredAttempt) -> api::Attempt {
+    let base = api::Attempt {
+        number: stored.attempt.number,
+        instance: stored.instance.to_string(),
+        invocation: stored.invocation.to_string(),
+        assigned: stored.assigned.to_string(),
+        session: stored.session.map(|s| s.to_string()),
+        ..api::Attempt::default()
+    };
+    let Some(report) = &stored.report else { return base };
+    let Report { ended, detail, exit, session, started, finished, agent, kernel, text } = report;
+    let seconds = |usec: Option<u64>| usec.map(|u| std::time::Duration::from_micros(u).as_secs_f64());
+    let tokens = agent.tokens.iter().map(|(model, t)| {
+        (model.clone(), api::TokenCounts { input: t.input, output: t.output, cache_read: t.cache_read, cache_creation: t.cache_creation })
+    });
+    api::Attempt {
+        started: Some(started.to_string()),
+        finished: Some(finished.to_string()),
+        outcome: Some(ended.name().to_owned()),
+        reason: ended.reason().map(|r| r.to_string()),
+        detail: detail.clone(),
+        exit_code: exit.and_then(|e| if let Exit::Code(code) = e { Some(code) } else { None }),
+        signal: exit.and_then(|e| if let Exit::Signal(number) = e { Some(number) } else { None }),
+        session: session.map(|s| s.to_string()).or(base.session),
+        turns: agent.turns,
+        tool_calls: agent.tool_calls,
+        cost_usd: agent.cost.dollars(),
+        tokens: tokens.collect(),
+        cpu_user_seconds: seconds(kernel.cpu_user_usec),
+        cpu_system_seconds: seconds(kernel.cpu_system_usec),
+        memory_peak_bytes: kernel.memory_peak,
+        io_read_bytes: kernel.io_read_bytes,
+        io_write_bytes: kernel.io_write_bytes,
+        cpu_stall_seconds: seconds(kernel.cpu_stall_usec),
+        memory_stall_seconds: seconds(kernel.memory_stall_usec),
+        io_stall_seconds: seconds(kernel.io_stall_usec),
+        oom_kills: kernel.oom_kills,
+        text: text.clone(),
+        ..base
+    }
+}
+
+/// An instance as lists show it, without what is read from its cgroup.
+pub(super) fn instance(state: &State, name: &InstanceName) -> api::Instance {
+    let seen = state.fleet.get(name);
+    api::Instance {
+        name: name.to_string(),
+        configured: state.config.instances.contains_key(name),
+        active: seen.map_or(ActiveState::Inactive, |s| s.active).to_string(),
+        sub: seen.map_or("dead", |s| s.sub.as_str()).to_owned(),
+        connected: state.queue.is_linked(name),
+        status: status(state, name, seen),
+        task: state.queue.busy(name).map(|a| a.task.0),
+        since: seen.and_then(|s| s.since).map(|t| t.to_string()),
+        restarts: state.fleet.restarts(name),
+        ..api::Instance::default()
+    }
+}
+
+fn status(state: &State, name: &InstanceName, seen: Option<&Observation>) -> String {
+    let Some(seen) = seen else { return "not running".to_owned() };
+    match seen.active {
+        ActiveState::Failed => seen.cause().detail,
+        ActiveState::Inactive => "not running".to_owned(),
+        ActiveState::Activating if seen.sub.starts_with("auto-restart") => format!("waits for its restart: {}", seen.cause().detail),
+        _ => match state.progress.get(name) {
+            Some(progress) => format!("task {}: {} ({})", progress.attempt.task, progress.doing, progress.usage.cost),
+            None => seen.status_text.clone(),
+        },
+    }
+}
+
+/// What is read from the cgroup of an instance's slice at `slice`.
+pub(super) fn add_usage(instance: &mut api::Instance, slice: &Group, caps: &[api::Cap]) {
+    let stats = slice.stats();
+    instance.memory_bytes = stats.memory_current;
+    instance.pids = stats.pids_current;
+    let usec = stats.cpu_user_usec.zip(stats.cpu_system_usec).map(|(user, system)| user.saturating_add(system));
+    instance.cpu_seconds = usec.map(|u| std::time::Duration::from_micros(u).as_secs_f64());
+    instance.memory_limit_bytes = caps.iter().filter_map(|c| c.memory_max).min();
+}
+
+/// The caps on the way from an instance's service to the root of the hierarchy.
+pub(super) fn caps(mount: &Path, control_group: &str) -> Vec<api::Cap> {
+    let mut caps = Vec::new();
+    let mut path = Path::new(control_group.trim_start_matches('/'));
+    while let Some(unit) = path.file_name() {
+        caps.push(cap(unit.to_string_lossy().into_owned(), &Group::at(mount.join(path)).caps()));
+        path = path.parent().unwrap_or_else(|| Path::new(""));
+    }
+    caps
+}
+
+fn cap(unit: String, caps: &Caps) -> api::Cap {
+    #[expect(clippy::cast_precision_loss, reason = "a quota in µs is far below 2^53")]
+    let percent = |(quota, period): (u64, u64)| quota as f64 / period.max(1) as f64 * 100.0;
+    api::Cap {
+        unit,
+        memory_max: caps.memory_max,
+        memory_high: caps.memory_high,
+        swap_max: caps.swap_max,
+        cpu_percent: caps.cpu_max.map(percent),
+        cpu_weight: caps.cpu_weight,
+        io_weight: caps.io_weight,
+        tasks_max: caps.pids_max,
+    }
+}

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# A tour in half a minute: a throw-away clauded with the process supervisor, a small git repository, three instances with a
+# worktree each, and tasks that succeed, fail and exceed a limit. AGENT=claude uses the real Claude Code CLI, which then
+# must be logged in. Called by `make demo`, which builds first.
+set -euo pipefail
+
+bin=${BIN:-target/debug}
+bin=$(cd "$bin" && pwd)
+world=$(mktemp -d "${TMPDIR:-/tmp}/clauded-demo-XXXXXX")
+export CLAUDED_SOCKET=$world/run/api.sock PATH=$bin:$PATH
+
+bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
+show() { printf '$ %s\n' "$*"; "$@"; }
+
+finish() {
+    local status=$?
+    trap - EXIT
+    if [ -S "$CLAUDED_SOCKET" ]; then
+        claudectl stop parser docs greedy >/dev/null 2>&1 || true
+    fi
+    [ -z "${daemon:-}" ] || { kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null; } || true
+    if [ "$status" != 0 ]; then
+        echo "the demo failed; the end of clauded's log:" >&2
+        tail -n 20 "$world/clauded.log" >&2 || true
+    fi
+    rm -rf "$world"
+    exit "$status"
+}
+trap finish EXIT
+
+case ${AGENT:-scripted} in
+    scripted) agent=$bin/scripted-agent ;;
+    claude) agent=$(command -v claude) || { echo "AGENT=claude: there is no claude on the PATH; install it with: npm install -g @anthropic-ai/claude-code" >&2; exit 1; } ;;
+    *) echo "AGENT is \"scripted\" or \"claude\", not \"$AGENT\"" >&2; exit 1 ;;
+esac
+
+bold "A git repository with three worktrees"
+mkdir "$world/worktrees" "$world/run" "$world/state" "$world/instances"
+git init -q -b main "$world/repo"
+git -C "$world/repo" -c user.name=demo -c user.email=demo@localhost commit -q --allow-empty -m "the beginning"
+for name in parser docs greedy; do
+    git -C "$world/repo" worktree add -q -b "$name" "$world/worktrees/$name"
+    echo "$world/worktrees/$name"
+done
+
+cat > "$world/clauded.toml" <<TOML
+[fleet]
+supervisor = "process"
+worktree-root = "$world/worktrees"
+[api]
+listen = "off"
+token-file = "$world/state/token"
+[store]
+path = "$world/state/clauded.db"
+[profiles.claude]
+command = "$agent"
+kill-grace = "2s"
+[instances.parser]
+[instances.docs]
+[instances.greedy]
+limits = { memory = "128M", memory-high = "infinity", swap = "0" }
+TOML
+
+bold "clauded, without systemd"
+mkfifo "$world/ready"
+notify=$world/notify
+python3 - "$notify" "$world/ready" <<'PY' 2>/dev/null & waiter=$!
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); open(sys.argv[2], "w").write("bound\n")
+while b"READY=1" not in s.recv(4096): pass
+PY
+if read -r _ < "$world/ready"; then :; fi
+NOTIFY_SOCKET=$notify clauded --config "$world/clauded.toml" --state-directory "$world/state" --runtime-directory "$world/run" \
+    --instances-directory "$world/instances" 2>"$world/clauded.log" & daemon=$!
+wait "$waiter"
+show claudectl start parser docs greedy
+
+bold "Five tasks on three instances"
+add() { claudectl task add "$@"; }
+if [ "${AGENT:-scripted}" = claude ]; then
+    tasks="$(add --instance parser --type feature --title "Write hello.txt" "Create the file hello.txt with one line: hello")
+$(add --instance docs --type docs --title "Say one word" --max-turns 1 "Answer with the one word: fine")
+$(add --instance greedy --type bugfix --title "Too little time" --timeout 2s "Write a long essay about cgroups into essay.txt")"
+else
+    tasks="$(add --instance parser --type feature --title "Write hello.txt" $'write hello.txt hello\ncost 0.02\nturns 2\nsay hello.txt is written')
+$(add --instance docs --type docs --title "Take a second" $'sleep 1s\ncost 0.01\nsay done')
+$(add --any --type feature --title "Whoever is free" $'write any.txt free\ncost 0.01\nsay done')
+$(add --instance docs --type bugfix --title "Not logged in" "fail auth")"
+    if claudectl status greedy -o json | grep -q '"memory_max": *[0-9]'; then
+        tasks="$tasks
+$(add --instance greedy --type bugfix --title "Takes more memory than it may" $'alloc 512M\nsay never said')"
+    else
+        echo "(no writable cgroup with a memory controller here: the limit that is exceeded is the time)"
+        tasks="$tasks
+$(add --instance greedy --type bugfix --title "Takes more time than it may" --timeout 2s "hang")"
+    fi
+fi
+# Some of them are meant to fail, which is what `task wait` says with status 1.
+claudectl task wait --timeout 120s $tasks || [ $? = 1 ]
+
+bold "What became of them"
+show claudectl task list --all
+bold "The instances"
+show claudectl status
+bold "What Prometheus would see"
+curl -sS --unix-socket "$CLAUDED_SOCKET" http://localhost/metrics 2>/dev/null \
+    | grep -E '^clauded_(tasks_finished_total|cost_usd_total|instance_state\{.*\} 1|tokens_total)' || claudectl events

@@ -1,0 +1,235 @@
+//! What must not get worse when something goes wrong.
+
+use crate::world::{World, alive, kill};
+use serde_json::Value;
+use std::fs;
+
+fn sessions(task: &Value) -> Vec<&Value> {
+    task["history"].as_array().expect("attempts").iter().map(|a| &a["session"]).collect()
+}
+
+#[test]
+fn killing_the_daemon_disturbs_no_agent_and_loses_nothing() {
+    let mut world = World::new("");
+    world.instance("a");
+    let task = world.add("a", "sleep 3s\nsay survived");
+    world.running(&task);
+    let runner = world.runner_pid("a");
+    world.end_daemon("KILL");
+    world.start_daemon();
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(1)), "{shown:#}");
+    assert_eq!(world.runner_pid("a"), runner, "the runner was replaced");
+}
+
+#[test]
+fn what_ends_while_the_daemon_is_away_is_told_when_it_is_back() {
+    let mut world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "sleep 1s\nwrite done.txt yes");
+    world.running(&task);
+    world.end_daemon("TERM");
+    let spool = world.path("instances/instances/a/spool");
+    wait_for_file(&directory.join("done.txt"));
+    wait_until(|| fs::read_dir(&spool).is_ok_and(|d| d.count() > 0), "the result is not in the spool");
+    world.start_daemon();
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(1)), "{shown:#}");
+}
+
+#[test]
+fn a_killed_runner_is_restarted_and_its_task_goes_on_in_the_same_session() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "append runs.txt x\nsleep 4s\nsay resumed");
+    world.running(&task);
+    wait_for_file(&directory.join("runs.txt"));
+    kill("KILL", world.runner_pid("a"));
+    world.event(|e| e["kind"] == "instance-restarted" && e["instance"] == "a");
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    let sessions = sessions(&shown);
+    assert!(sessions.len() == 2 && sessions[0].is_string() && sessions[0] == sessions[1], "{shown:#}");
+    assert_eq!(fs::read_to_string(directory.join("runs.txt")).expect("written").trim(), "x", "the session began anew");
+    let status = world.json(&["status", "a"]);
+    assert_eq!(status["restarts"], 1, "{status:#}");
+    assert!(status["history"].to_string().contains("instance-restarted"), "{status:#}");
+}
+
+#[test]
+fn a_killed_agent_is_lost_and_tried_again() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "pid agent.pid\nonce hang\nsay again");
+    wait_for_file(&directory.join("agent.pid"));
+    let pid = fs::read_to_string(directory.join("agent.pid")).expect("read").trim().parse().expect("a number");
+    kill("KILL", pid);
+    let event = world.event(|e| e["kind"] == "task-finished");
+    assert_eq!(event["cause"], "lost", "{event:#}");
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(2)), "{shown:#}");
+}
+
+#[test]
+fn stopping_an_instance_keeps_its_task_for_later() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "append runs.txt x\nonce hang\nsay later");
+    wait_for_file(&directory.join("runs.txt"));
+    world.ok(&["stop", "a"]);
+    let shown = world.json(&["task", "show", &task]);
+    assert_eq!(shown["state"], "pending", "{shown:#}");
+    assert_eq!(shown["history"][0]["outcome"], "interrupted", "{shown:#}");
+    assert!(shown["detail"].as_str().is_some_and(|d| d.contains("claudectl start a")), "{shown:#}");
+    world.ok(&["start", "a"]);
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    let sessions = sessions(&shown);
+    assert_eq!(sessions[0], sessions[1]);
+}
+
+#[test]
+fn a_missing_directory_is_said_in_one_line() {
+    let world = World::new("");
+    let error = world.fails(7, &["start", "nowhere"]);
+    assert!(error.contains("worktrees/nowhere") && error.contains("does not exist"), "{error}");
+    let status = world.json(&["status", "nowhere"]);
+    assert_eq!(status["active"], "failed");
+    assert!(status["status"].as_str().is_some_and(|s| s.contains("does not exist")), "{status:#}");
+    assert_eq!(status["restarts"], 0, "what a restart cannot mend was restarted: {status:#}");
+}
+
+#[test]
+fn bad_names_are_refused_with_the_rule() {
+    let world = World::new("");
+    for name in ["a--b", "a/b", "..", "näme", &"x".repeat(300)] {
+        let error = world.fails(2, &["start", name]);
+        assert!(error.contains("joined by single dashes"), "{name}: {error}");
+    }
+    let error = world.fails(3, &["task", "add", "--instance", "tpyo", "say hi"]);
+    assert!(error.contains("claudectl start tpyo"), "{error}");
+}
+
+#[test]
+fn an_agent_that_is_not_there_fails_its_task_by_name() {
+    let world = World::new("[profiles.gone]\nagent = \"command\"\ncommand = \"/no/such/agent\"\n[instances.g]\nprofile = \"gone\"\n");
+    world.instance("g");
+    let task = world.add("g", "anything");
+    let event = world.event(|e| e["kind"] == "task-finished");
+    assert_eq!(event["cause"], "spawn", "{event:#}");
+    assert!(event["message"].as_str().is_some_and(|m| m.contains("/no/such/agent")), "{event:#}");
+    world.ok(&["task", "cancel", &task]);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_refuses() {
+    let world = World::new("");
+    let output = world.daemon_command().output().expect("clauded runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("another clauded"), "{output:?}");
+    world.ok(&["status"]);
+}
+
+#[test]
+fn a_damaged_store_is_refused_and_not_touched() {
+    let world = World::without_daemon("");
+    let path = world.path("state/clauded.db");
+    let garbage = b"SQLite format 3\0 this is not a database".repeat(100);
+    fs::write(&path, &garbage).expect("written");
+    let output = world.daemon_command().output().expect("clauded runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("clauded.db") && error.contains("not a usable database"), "{error}");
+    assert_eq!(fs::read(&path).expect("read"), garbage);
+}
+
+#[test]
+fn a_wrong_configuration_stops_the_start_and_names_every_problem() {
+    let world = World::without_daemon("[instances.a]\nprofil = \"claude\"\n[instances.a.limits]\nmemory = \"lots\"\n");
+    let output = world.daemon_command().output().expect("clauded runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{error}");
+    assert!(error.contains("clauded.toml:") && error.contains("profile") && error.contains("lots"), "{error}");
+}
+
+#[test]
+fn a_wrong_reload_leaves_the_old_configuration_in_force() {
+    let world = World::new("");
+    world.instance("a");
+    world.configure("[instances.a]\nprofile = \"no-such-profile\"\n");
+    kill("HUP", world.daemon_pid());
+    wait_until(|| world.log().contains("the configuration was not changed"), "the reload was not refused");
+    assert_eq!(world.wait(&world.add("a", "say still here"))["state"], "succeeded");
+    world.configure("[instances.b]\n");
+    kill("HUP", world.daemon_pid());
+    world.event(|e| e["kind"] == "config-reloaded");
+    assert!(world.json(&["status"]).to_string().contains("\"b\""));
+}
+
+#[test]
+fn a_worktree_deleted_under_a_task_costs_only_that_task() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "append x.txt x\nsleep 1s\nwrite y.txt y");
+    wait_for_file(&directory.join("x.txt"));
+    fs::remove_dir_all(&directory).expect("removed");
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "failed", "{shown:#}");
+    assert!(alive(world.runner_pid("a")));
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root to mount a small file system");
+        eprintln!("skipped: needs root to mount a small file system");
+        return;
+    }
+    let mut world = World::without_daemon("");
+    let state = world.path("state");
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(&state).status().expect("mount runs");
+    assert!(mounted.success());
+    world.start_daemon();
+    world.instance("a");
+    let task = world.add("a", "sleep 1s\nsay kept");
+    let filler = state.join("filler");
+    fill(&filler);
+    let mut refused = None;
+    for _ in 0..200 {
+        let output = world.ctl(&["task", "add", "--instance", "a", &format!("say {}", "x".repeat(20_000))]);
+        if !output.status.success() {
+            refused = Some(output);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is full and tasks are still taken");
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no space left"), "{refused:?}");
+    fs::remove_file(&filler).expect("removed");
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(1)), "{shown:#}");
+    world.ok(&["stop", "a"]);
+    world.end_daemon("TERM");
+    let unmounted = std::process::Command::new("umount").arg(&state).status().expect("umount runs");
+    assert!(unmounted.success());
+}
+
+/// Writes until nothing more fits.
+fn fill(path: &std::path::Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(path).expect("made");
+    let block = [0u8; 4096];
+    while file.write_all(&block).is_ok() {}
+}
+
+fn wait_for_file(path: &std::path::Path) {
+    wait_until(|| fs::metadata(path).is_ok_and(|m| m.len() > 0), &format!("{} was not written", path.display()));
+}
+
+/// Waits for what announces itself to nobody: a file of another process.
+fn wait_until(mut holds: impl FnMut() -> bool, otherwise: &str) {
+    let end = std::time::Instant::now() + crate::world::DEADLINE;
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "{otherwise}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

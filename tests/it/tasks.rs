@@ -1,0 +1,137 @@
+//! What a working day looks like.
+
+use crate::world::{World, alive};
+use serde_json::Value;
+
+fn last(task: &Value) -> &Value {
+    task["history"].as_array().and_then(|h| h.last()).expect("an attempt")
+}
+
+#[test]
+fn a_task_succeeds_and_is_accounted_for() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "write hello.txt hi there\ncost 0.05\nturns 3\nsay all done");
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    assert_eq!(std::fs::read_to_string(directory.join("hello.txt")).expect("written").trim(), "hi there");
+    let attempt = last(&shown);
+    assert_eq!(attempt["outcome"], "succeeded");
+    assert_eq!(attempt["exit_code"], 0);
+    assert!(attempt["text"].as_str().is_some_and(|t| t.contains("all done")), "{attempt:#}");
+    assert!(attempt["cost_usd"].as_f64().is_some_and(|c| c >= 0.05), "{attempt:#}");
+    assert!(attempt["turns"].as_u64().is_some_and(|n| n >= 3), "{attempt:#}");
+    assert!(attempt["session"].is_string() && !attempt["tokens"].as_object().expect("tokens").is_empty());
+    let log = world.ok(&["task", "log", &task]);
+    assert!(log.contains("all done"), "{log}");
+}
+
+#[test]
+fn an_instance_does_one_task_at_a_time_in_order() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let tasks: Vec<_> = (0..5).map(|n| world.add("a", &format!("append order.txt {n}"))).collect();
+    for task in &tasks {
+        assert_eq!(world.wait(task)["state"], "succeeded");
+    }
+    let order = std::fs::read_to_string(directory.join("order.txt")).expect("written");
+    assert_eq!(order.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn tasks_for_anyone_use_every_instance() {
+    let world = World::new("");
+    world.instance("a");
+    world.instance("b");
+    let tasks: Vec<_> = (0..2).map(|_| world.ok(&["task", "add", "--any", "sleep 1s"]).trim().to_owned()).collect();
+    let mut places: Vec<_> = tasks.iter().map(|t| world.wait(t)["placed_on"].as_str().expect("placed").to_owned()).collect();
+    places.sort();
+    assert_eq!(places, ["a", "b"]);
+}
+
+#[test]
+fn a_command_is_judged_by_its_exit_status() {
+    let world = World::new("[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\n[instances.s]\nprofile = \"sh\"\n");
+    world.instance("s");
+    let good = world.wait(&world.add("s", "echo fine; exit 0"));
+    assert_eq!(good["state"], "succeeded", "{good:#}");
+    assert_eq!(last(&good)["text"], "fine\n");
+    let bad = world.wait(&world.add("s", "echo broken >&2; exit 3"));
+    assert_eq!((bad["state"].as_str(), bad["reason"].as_str()), (Some("failed"), Some("agent-error")), "{bad:#}");
+    assert_eq!(last(&bad)["exit_code"], 3);
+}
+
+#[test]
+fn every_reason_is_told_apart() {
+    let world = World::new("[profiles.quick]\nagent = \"claude\"\ncommand = \"AGENT\"\nstall-timeout = \"1s\"\nkill-grace = \"1s\"\n[instances.q]\nprofile = \"quick\"\n".replace("AGENT", crate::world::AGENT).as_str());
+    world.instance("a");
+    world.instance("q");
+    let ended = |task: &str| {
+        let shown = world.wait(task);
+        (shown["state"].as_str().unwrap_or_default().to_owned(), shown["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    let failed = |reason: &str| ("failed".to_owned(), reason.to_owned());
+    assert_eq!(ended(&world.add("a", "fail auth")), failed("auth"));
+    assert_eq!(ended(world.ok(&["task", "add", "--instance", "a", "--timeout", "1s", "hang"]).trim()), failed("timeout"));
+    assert_eq!(ended(world.ok(&["task", "add", "--instance", "a", "--budget-usd", "0.01", "cost 0.02\nsleep 1s\ncost 0.02\nsay no"]).trim()), failed("budget"));
+    assert_eq!(ended(&world.add("a", "noresult")), failed("agent-error"));
+    let stalled = world.add("q", "hang");
+    world.event(|e| e["kind"] == "task-finished" && e["cause"] == "stalled");
+    world.ok(&["task", "cancel", &stalled]);
+    assert_eq!(ended(&stalled).0, "cancelled");
+}
+
+#[test]
+fn a_running_task_is_cancelled_with_all_its_processes() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    let task = world.add("a", "daemonize 600s daemon.pid\nhang");
+    world.running(&task);
+    let pid = loop {
+        // The agent writes its daemon's number as its first act; the task's log grows when it has.
+        world.ok(&["task", "log", &task]);
+        if let Some(pid) = std::fs::read_to_string(directory.join("daemon.pid")).ok().and_then(|p| p.trim().parse::<u32>().ok()) {
+            break pid;
+        }
+    };
+    assert!(alive(pid));
+    world.ok(&["task", "cancel", &task]);
+    assert_eq!(world.wait(&task)["state"], "cancelled");
+    assert!(!alive(pid), "the agent's daemon has survived");
+    assert!(world.fails(7, &["task", "cancel", &task]).contains("has ended already"));
+}
+
+#[test]
+fn a_usage_limit_holds_the_account_and_the_task_goes_on_in_its_session() {
+    let world = World::new("");
+    world.instance("a");
+    world.instance("b");
+    let reset = jiff::Timestamp::now().as_second() + 3;
+    let task = world.add("a", &format!("once fail limit {reset}\nsay after the reset"));
+    world.event(|e| e["kind"] == "task-finished" && e["cause"] == "limited");
+    let health = world.json(&["status"]);
+    assert!(health.to_string().contains("a"), "{health:#}");
+    let other = world.add("b", "say hello");
+    let shown = world.json(&["task", "show", &other]);
+    assert_eq!(shown["state"], "pending", "an account at its limit was given work: {shown:#}");
+    assert!(shown["detail"].as_str().is_some_and(|d| d.contains("usage limit")), "{shown:#}");
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    let history = shown["history"].as_array().expect("attempts");
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[0]["outcome"], "limited");
+    assert_eq!(history[0]["session"], history[1]["session"]);
+    assert_eq!(world.wait(&other)["state"], "succeeded");
+}
+
+#[test]
+fn an_ended_task_is_tried_again_when_a_person_says_so() {
+    let world = World::new("");
+    world.instance("a");
+    let task = world.add("a", "once fail auth\nsay logged in now");
+    assert_eq!(world.wait(&task)["reason"], "auth");
+    world.ok(&["task", "retry", &task]);
+    let shown = world.wait(&task);
+    assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    assert_eq!(shown["attempts"], 2);
+}

@@ -1,0 +1,247 @@
+//! A throw-away clauded: its directories, its configuration, its processes.
+
+use serde_json::Value;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that has to happen: generous, since it is only reached by a failure.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One clauded and all that belongs to it; gone when dropped, with every process of it.
+pub struct World {
+    directory: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+/// How the scripted agent is found.
+pub const AGENT: &str = env!("CARGO_BIN_EXE_scripted-agent");
+
+impl World {
+    /// A world whose daemon runs. `more` is added to the configuration.
+    pub fn new(more: &str) -> Self {
+        let mut world = Self::without_daemon(more);
+        world.start_daemon();
+        world
+    }
+
+    /// A world with its configuration and nothing running.
+    pub fn without_daemon(more: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("cl-").tempdir().expect("a temporary directory");
+        let world = Self { directory, daemon: None };
+        for name in ["worktrees", "state", "run", "instances", "clauded.toml.d"] {
+            fs::create_dir(world.path(name)).expect("made");
+        }
+        world.configure(more);
+        world
+    }
+
+    /// Writes the configuration; the daemon reads it when it starts or gets SIGHUP.
+    pub fn configure(&self, more: &str) {
+        let root = self.path("");
+        let text = format!(
+            "[fleet]\nsupervisor = \"process\"\nworktree-root = \"{0}/worktrees\"\n\
+             [api]\nlisten = \"off\"\ntoken-file = \"{0}/state/token\"\n\
+             [store]\npath = \"{0}/state/clauded.db\"\n\
+             [profiles.claude]\nagent = \"claude\"\ncommand = \"{AGENT}\"\nkill-grace = \"1s\"\n{more}\n",
+            root.display()
+        );
+        fs::write(self.path("clauded.toml"), text).expect("the configuration is written");
+    }
+
+    /// A path below the world's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes an instance's directory.
+    pub fn worktree(&self, name: &str) -> PathBuf {
+        let path = self.path("worktrees").join(name);
+        fs::create_dir_all(&path).expect("made");
+        path
+    }
+
+    /// Makes an instance's directory and starts it.
+    pub fn instance(&self, name: &str) -> PathBuf {
+        let path = self.worktree(name);
+        self.ok(&["start", name]);
+        path
+    }
+
+    /// The daemon's command, as a service manager would start it.
+    pub fn daemon_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clauded"));
+        let flag = |name: &str| self.path(name).into_os_string();
+        command.arg("--config").arg(flag("clauded.toml")).arg("--state-directory").arg(flag("state"));
+        command.arg("--runtime-directory").arg(flag("run")).arg("--instances-directory").arg(flag("instances"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon and waits for its READY=1.
+    pub fn start_daemon(&mut self) {
+        let at = self.path("notify");
+        let _ = fs::remove_file(&at);
+        let notify = UnixDatagram::bind(&at).expect("a notification socket");
+        notify.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("clauded.log")).expect("a log");
+        let child = self.daemon_command().env("NOTIFY_SOCKET", &at).stderr(log.try_clone().expect("cloned")).stdout(log).spawn().expect("clauded starts");
+        self.daemon = Some(child);
+        let mut message = [0; 4096];
+        loop {
+            let read = notify.recv(&mut message).unwrap_or_else(|e| panic!("clauded did not become ready: {e}\n{}", self.log()));
+            if String::from_utf8_lossy(&message[..read]).contains("READY=1") {
+                return;
+            }
+        }
+    }
+
+    /// Kills the daemon with that signal and waits until it is gone.
+    pub fn end_daemon(&mut self, signal: &str) {
+        if let Some(mut child) = self.daemon.take() {
+            kill(signal, child.id());
+            child.wait().expect("waited for");
+        }
+    }
+
+    /// The daemon's process ID.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("clauded.log")).unwrap_or_default()
+    }
+
+    /// claudectl, not yet started.
+    pub fn ctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claudectl"));
+        command.env("CLAUDED_SOCKET", self.path("run/api.sock")).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs claudectl.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        self.ctl_command(arguments).output().expect("claudectl runs")
+    }
+
+    /// Runs claudectl, which must succeed; answers its standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        assert!(output.status.success(), "claudectl {arguments:?}: {output:?}\nclauded: {}", self.log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Runs claudectl, which must fail with that status; answers its standard error.
+    pub fn fails(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        assert_eq!(output.status.code(), Some(status), "claudectl {arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    /// Runs claudectl with `-o json`.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.ok(&[arguments, &["-o", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    /// Adds a task for an instance and answers its number.
+    pub fn add(&self, instance: &str, prompt: &str) -> String {
+        self.ok(&["task", "add", "--instance", instance, prompt]).trim().to_owned()
+    }
+
+    /// Waits until a task has ended and answers it with its attempts.
+    pub fn wait(&self, task: &str) -> Value {
+        let output = self.ctl(&["task", "wait", "--timeout", "60s", task]);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "task {task} did not end: {output:?}\n{}\n{}", self.json(&["task", "show", task]), self.log());
+        self.json(&["task", "show", task])
+    }
+
+    /// Waits until `claudectl events` has one that fits, and answers it. Events are pushed; nothing is polled.
+    pub fn event(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        use std::io::BufRead;
+        let mut child = self.ctl_command(&["events", "-f", "--after", "0", "-o", "json"]).stdout(Stdio::piped()).spawn().expect("claudectl runs");
+        let (send, receive) = std::sync::mpsc::channel();
+        let lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines();
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let end = Instant::now() + DEADLINE;
+        let found = loop {
+            match receive.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let event: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+                    if fits(&event) {
+                        break Some(event);
+                    }
+                }
+                Err(_) => break None,
+            }
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(receive);
+        let _ = reader.join();
+        found.unwrap_or_else(|| panic!("the event did not come\n{}\n{}", self.ok(&["events"]), self.log()))
+    }
+
+    /// Waits until a task's agent runs.
+    pub fn running(&self, task: &str) {
+        let id: i64 = task.parse().expect("a number");
+        self.event(|e| e["kind"] == "task-started" && e["task"] == id);
+    }
+
+    /// The runner's process of an instance.
+    pub fn runner_pid(&self, instance: &str) -> u32 {
+        let status = self.json(&["status", instance]);
+        u32::try_from(status["main_pid"].as_u64().expect("it runs")).expect("a process ID")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.end_daemon("KILL");
+        // Runners and agents survive their daemon by design; every one of this world has its directory in its environment.
+        let mark = self.path("").into_os_string().into_encoded_bytes();
+        for _ in 0..100 {
+            let left: Vec<u32> = processes().filter(|pid| environment(*pid).windows(mark.len()).any(|w| w == mark)).collect();
+            if left.is_empty() {
+                break;
+            }
+            left.into_iter().for_each(|pid| kill("KILL", pid));
+        }
+    }
+}
+
+/// Sends a signal; a process that is gone is fine.
+pub fn kill(signal: &str, pid: u32) {
+    let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Whether a process exists and is no zombie.
+pub fn alive(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}
+
+/// All processes but this one.
+pub fn processes() -> impl Iterator<Item = u32> {
+    let own = std::process::id();
+    fs::read_dir("/proc").expect("proc").filter_map(move |e| e.ok()?.file_name().to_str()?.parse().ok().filter(|pid| *pid != own))
+}
+
+/// A process's environment at its start.
+pub fn environment(pid: u32) -> Vec<u8> {
+    fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap_or_default()
+}
