@@ -1,5 +1,7 @@
 //! The port to the durable store, and its rules: every method is one transaction, committed and on disk when it returns.
 
+#[cfg(test)]
+mod contract;
 pub mod sqlite;
 
 use crate::core::attempt::Report;
@@ -111,13 +113,6 @@ pub struct TaskFilter {
     pub before: Option<TaskId>,
     /// At most this many.
     pub limit: u32,
-}
-
-/// Totals over all ended attempts since the store was made, for counters that survive a restart of the daemon.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FinishedTotals {
-    /// Instance, task type, outcome name, reason name (empty if none), how many attempts.
-    pub attempts: Vec<(String, String, String, String, u64)>,
 }
 
 /// One unit of durable work: all of it is on disk, or none.

@@ -1,0 +1,230 @@
+//! Writing: batches and pruning, each one transaction.
+
+use super::rows::{self, TaskColumns};
+use super::{Fault, SqliteStore};
+use crate::core::attempt::{Ended, Exit, Report};
+use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
+use crate::core::queue::Change;
+use crate::core::task::{Placement, Target, Task, TaskSpec};
+use crate::platform::store::{Batch, StoreError, StoredEvent};
+use jiff::Timestamp;
+use sqlx::{Connection, SqliteConnection};
+
+impl SqliteStore {
+    /// Commits a batch, and answers the numbers of its new tasks.
+    ///
+    /// A report on an attempt that is not stored (pruned, or of another database) is left out; a change of a task that is not
+    /// stored fails the batch, since the queue then works with something that is not there.
+    ///
+    /// # Errors
+    /// Nothing of it is stored then, and the store stays usable.
+    pub async fn commit(&self, batch: &Batch) -> Result<Vec<TaskId>, StoreError> {
+        self.transaction(async |connection| apply(connection, batch).await).await.map_err(self.at("commit"))
+    }
+
+    /// Removes tasks that ended, and events that happened, before that time; answers how many of both went.
+    ///
+    /// Usage limits that were over by then go too. Counts of restarts stay.
+    ///
+    /// # Errors
+    /// Nothing is removed then.
+    pub async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let before = before.as_microsecond();
+        let work = async |connection: &mut SqliteConnection| {
+            sqlx::query("DELETE FROM holds WHERE until < ?1").bind(before).execute(&mut *connection).await?;
+            let tasks = sqlx::query("DELETE FROM tasks WHERE finished IS NOT NULL AND finished < ?1").bind(before).execute(&mut *connection).await?;
+            let events = sqlx::query("DELETE FROM events WHERE at < ?1").bind(before).execute(connection).await?;
+            Ok(tasks.rows_affected() + events.rows_affected())
+        };
+        self.transaction(work).await.map_err(self.at("prune"))
+    }
+
+    /// Runs one transaction on the writing connection.
+    async fn transaction<T>(&self, work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut connection = self.writer.acquire().await?;
+        // IMMEDIATE takes the write lock at once, where it can be waited for; a lock that is upgraded later fails instead.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let error = match work(&mut transaction).await {
+            Ok(answer) => match transaction.commit().await {
+                Ok(()) => return Ok(answer),
+                Err(error) => Fault::from(error),
+            },
+            Err(error) => {
+                // SQLite itself has rolled back after some errors, a full disk among them. sqlx then loses count of its
+                // transactions and would refuse every later one.
+                let undone = transaction.rollback().await;
+                if undone.is_ok() {
+                    return Err(error);
+                }
+                error
+            }
+        };
+        connection.close_on_drop();
+        Err(error)
+    }
+}
+
+async fn apply(connection: &mut SqliteConnection, batch: &Batch) -> Result<Vec<TaskId>, Fault> {
+    let now = Timestamp::now();
+    let mut added = Vec::with_capacity(batch.add.len());
+    for (spec, created) in &batch.add {
+        added.push(insert_task(connection, spec, *created).await?);
+    }
+    for change in &batch.changes {
+        match change {
+            Change::Task(task) => update_task(connection, task, now).await?,
+            Change::Attempt(placement) => insert_attempt(connection, placement, now).await?,
+            Change::Report(attempt, report) => write_report(connection, *attempt, report).await?,
+        }
+    }
+    for (attempt, session) in &batch.sessions {
+        write_session(connection, *attempt, *session).await?;
+    }
+    for (account, until) in &batch.holds {
+        let sql = "INSERT INTO holds (account, until) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET until = excluded.until";
+        sqlx::query(sql).bind(account).bind(until.as_microsecond()).execute(&mut *connection).await?;
+    }
+    for event in &batch.events {
+        insert_event(connection, event).await?;
+    }
+    Ok(added)
+}
+
+async fn insert_task(connection: &mut SqliteConnection, spec: &TaskSpec, created: Timestamp) -> Result<TaskId, Fault> {
+    let instance = match &spec.target {
+        Target::Any => None,
+        Target::Instance(name) => Some(name.as_str()),
+    };
+    let sql =
+        "INSERT INTO tasks (instance, kind, title, timeout, budget, max_turns, created, state, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8)";
+    let done = sqlx::query(sql)
+        .bind(instance)
+        .bind(spec.kind.as_str())
+        .bind(&spec.title)
+        .bind(spec.timeout.map(|timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)))
+        .bind(spec.budget.map(|budget| rows::integer(budget.0)))
+        .bind(spec.max_turns)
+        .bind(created.as_microsecond())
+        .bind(&spec.prompt)
+        .execute(connection)
+        .await?;
+    Ok(TaskId(done.last_insert_rowid()))
+}
+
+/// Writes what changes of a task, except its cost: that is the sum over its reports. Its placement stays as the last one.
+async fn update_task(connection: &mut SqliteConnection, task: &Task, now: Timestamp) -> Result<(), Fault> {
+    let TaskColumns { state, not_before, reason, placement } = TaskColumns::of(&task.state);
+    let finished = task.state.is_final().then(|| now.as_microsecond());
+    let sql = "UPDATE tasks SET state = ?2, not_before = ?3, reason = ?4, cancelling = ?5, attempts = ?6, failures = ?7, home = ?8, \
+               finished = CASE WHEN ?9 IS NULL THEN NULL ELSE coalesce(finished, ?9) END, \
+               placed_on = coalesce(?10, placed_on), placed_in = coalesce(?11, placed_in), placed_number = coalesce(?12, placed_number) WHERE id = ?1";
+    let done = sqlx::query(sql)
+        .bind(task.id.0)
+        .bind(state)
+        .bind(not_before)
+        .bind(reason)
+        .bind(task.cancelling)
+        .bind(task.attempts)
+        .bind(task.failures)
+        .bind(task.home.as_ref().map(InstanceName::as_str))
+        .bind(finished)
+        .bind(placement.map(|placement| placement.instance.as_str()))
+        .bind(placement.map(|placement| placement.invocation.as_str()))
+        .bind(placement.map(|placement| placement.attempt.number))
+        .execute(connection)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Err(Fault::Refused(format!("there is no task {}", task.id)));
+    }
+    Ok(())
+}
+
+async fn insert_attempt(connection: &mut SqliteConnection, placement: &Placement, now: Timestamp) -> Result<(), Fault> {
+    let sql = "INSERT INTO attempts (task, number, instance, invocation, assigned) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    sqlx::query(sql)
+        .bind(placement.attempt.task.0)
+        .bind(placement.attempt.number)
+        .bind(placement.instance.as_str())
+        .bind(placement.invocation.as_str())
+        .bind(now.as_microsecond())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, report: &Report) -> Result<(), Fault> {
+    let (transient, until) = match &report.ended {
+        Ended::Failed { transient, .. } => (Some(*transient), None),
+        Ended::Limited { until } => (None, until.map(Timestamp::as_microsecond)),
+        Ended::Succeeded | Ended::Cancelled | Ended::Interrupted => (None, None),
+    };
+    let (code, signal) = match report.exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    let tokens = serde_json::to_string(&report.agent.tokens).map_err(|error| Fault::Refused(error.to_string()))?;
+    let kernel = &report.kernel;
+    let sql = "UPDATE attempts SET session = coalesce(?3, session), outcome = ?4, reason = ?5, transient = ?6, limited_until = ?7, detail = ?8, \
+               exit_code = ?9, exit_signal = ?10, started = ?11, finished = ?12, turns = ?13, tool_calls = ?14, cost = ?15, tokens = ?16, \
+               cpu_user = ?17, cpu_system = ?18, memory_peak = ?19, io_read = ?20, io_write = ?21, cpu_stall = ?22, memory_stall = ?23, \
+               io_stall = ?24, oom_kills = ?25, text = ?26 WHERE task = ?1 AND number = ?2";
+    sqlx::query(sql)
+        .bind(attempt.task.0)
+        .bind(attempt.number)
+        .bind(report.session.map(|session| session.to_string()))
+        .bind(report.ended.name())
+        .bind(report.ended.reason().map(|reason| reason.name()))
+        .bind(transient)
+        .bind(until)
+        .bind(&report.detail)
+        .bind(code)
+        .bind(signal)
+        .bind(report.started.as_microsecond())
+        .bind(report.finished.as_microsecond())
+        .bind(rows::integer(report.agent.turns))
+        .bind(rows::integer(report.agent.tool_calls))
+        .bind(rows::integer(report.agent.cost.0))
+        .bind(tokens)
+        .bind(kernel.cpu_user_usec.map(rows::integer))
+        .bind(kernel.cpu_system_usec.map(rows::integer))
+        .bind(kernel.memory_peak.map(rows::integer))
+        .bind(kernel.io_read_bytes.map(rows::integer))
+        .bind(kernel.io_write_bytes.map(rows::integer))
+        .bind(kernel.cpu_stall_usec.map(rows::integer))
+        .bind(kernel.memory_stall_usec.map(rows::integer))
+        .bind(kernel.io_stall_usec.map(rows::integer))
+        .bind(kernel.oom_kills.map(rows::integer))
+        .bind(&report.text)
+        .execute(&mut *connection)
+        .await?;
+    // Summed up anew, so that a report that comes twice costs once. `total` does not fail where `sum` would overflow.
+    let sql = "UPDATE tasks SET cost = (SELECT CAST(min(total(cost), 9e18) AS INTEGER) FROM attempts WHERE task = ?1) WHERE id = ?1";
+    sqlx::query(sql).bind(attempt.task.0).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_session(connection: &mut SqliteConnection, attempt: AttemptId, session: SessionId) -> Result<(), Fault> {
+    let sql = "UPDATE attempts SET session = ?3 WHERE task = ?1 AND number = ?2";
+    sqlx::query(sql).bind(attempt.task.0).bind(attempt.number).bind(session.to_string()).execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_event(connection: &mut SqliteConnection, event: &StoredEvent) -> Result<(), Fault> {
+    let instance = event.instance.as_ref().map(InstanceName::as_str);
+    let sql = "INSERT INTO events (at, kind, instance, task, message, cause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    sqlx::query(sql)
+        .bind(event.at.as_microsecond())
+        .bind(&event.kind)
+        .bind(instance)
+        .bind(event.task.map(|task| task.0))
+        .bind(&event.message)
+        .bind(&event.cause)
+        .execute(&mut *connection)
+        .await?;
+    if event.kind == "instance-restarted" && instance.is_some() {
+        let sql = "INSERT INTO restarts (instance, cause, count) VALUES (?1, ?2, 1) ON CONFLICT (instance, cause) DO UPDATE SET count = count + 1";
+        sqlx::query(sql).bind(instance).bind(event.cause.as_deref().unwrap_or_default()).execute(connection).await?;
+    }
+    Ok(())
+}
