@@ -173,6 +173,9 @@ pub struct Placement {
 }
 
 impl TaskState {
+    /// The stable names of all states, in the order of a task's life.
+    pub const NAMES: [&'static str; 6] = ["pending", "assigned", "running", "succeeded", "failed", "cancelled"];
+
     /// Whether nothing will happen to the task any more unless a person retries it.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed(_) | Self::Cancelled)

@@ -1,0 +1,142 @@
+//! Who is calling and what they may do. The only place that decides it; handlers see a [`Caller`] that has passed.
+//!
+//! Unix socket: the kernel answers (`SO_PEERCRED`, unix(7)). TCP: a bearer token, and nothing that a browser could be tricked into sending.
+
+use super::problem::Problem;
+use super::service::{Caller, Role};
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// What anyone may ask on TCP without a token.
+const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
+
+/// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process; 0 if it is not in this PID namespace.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+/// From the kernel's answer to a caller: the daemon knows units and groups, this module does not.
+pub type Identify = Arc<dyn Fn(Peer) -> Caller + Send + Sync>;
+
+/// The rules of the TCP side.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The bearer token; without one (or with an empty one) only the open routes answer.
+    pub token: Option<SecretString>,
+    /// Whether `/metrics` and `/health` need it too.
+    pub require_token: bool,
+}
+
+/// How a request came in. [`super::Server`] puts it into the request's extensions.
+#[derive(Clone, Debug)]
+pub(super) enum Connection {
+    /// Through the Unix socket; the kernel has said who it is.
+    Local(Caller),
+    /// Through TCP, to this address of ours.
+    Tcp(SocketAddr),
+}
+
+/// Whether a method only reads (RFC 9110, 9.2.1).
+pub(super) fn only_reads(method: &Method) -> bool {
+    method.is_safe()
+}
+
+/// Lets a request pass or refuses it; on passing, the [`Caller`] is in its extensions and their description is the answer.
+pub(super) fn admit(access: &Access, route: &str, request: &mut Request) -> Result<String, Problem> {
+    let caller = match request.extensions().get::<Connection>() {
+        Some(Connection::Local(caller)) => caller.clone(),
+        Some(Connection::Tcp(ours)) => {
+            refuse_other_sites(request, ours.ip())?;
+            token_holder(access, route, request)?
+        }
+        None => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request came from nowhere; please report it")),
+    };
+    if !only_reads(request.method()) && caller.role != Role::Operator {
+        let may = match &caller.role {
+            Role::Agent(name) => format!("the agent of instance {name}, and agents may only read"),
+            Role::Reader | Role::Operator => "and may only read".to_owned(),
+        };
+        let detail = format!(
+            "you are {}, {may}; {} needs an operator: root, a user whom the administrator has put into the group claude-code, or the holder of the API token",
+            caller.description,
+            request.method()
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    let description = caller.description.clone();
+    request.extensions_mut().insert(caller);
+    Ok(description)
+}
+
+/// The caller of a TCP request, by its token.
+fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Caller, Problem> {
+    let refuse = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
+    let given = request.headers().get(header::AUTHORIZATION);
+    let Some(given) = given else {
+        let open = OPEN.contains(&route) && (route == "/" || !access.require_token);
+        if open && only_reads(request.method()) {
+            return Ok(Caller { description: "TCP, without a token".to_owned(), role: Role::Reader });
+        }
+        return refuse(
+            "on TCP this needs the header Authorization: Bearer TOKEN; the token is in the file that [api] token-file names. On the Unix socket no token is needed: curl --unix-socket /run/clauded/api.sock http://localhost/",
+        );
+    };
+    let text = given.to_str().unwrap_or_default();
+    let Some((_, token)) = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return refuse("the Authorization header has another scheme than Bearer; send Authorization: Bearer TOKEN");
+    };
+    let right = access.token.as_ref().is_some_and(|secret| {
+        let secret = secret.expose_secret().as_bytes();
+        !secret.is_empty() && bool::from(secret.ct_eq(token.trim().as_bytes()))
+    });
+    if !right {
+        return refuse("the token is not this clauded's; it is in the file that [api] token-file names, and changes when that file is made anew");
+    }
+    Ok(Caller { description: "holder of the API token, over TCP".to_owned(), role: Role::Operator })
+}
+
+/// Refuses what a web page of another site can make a browser on this machine send: a foreign `Host` (DNS rebinding) or `Origin`.
+fn refuse_other_sites(request: &Request, ours: IpAddr) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => return Err(Problem::bad_request("forbidden-host", "the request must have exactly one Host header")),
+    };
+    if !is_ours(host, ours) || request.uri().authority().is_some_and(|authority| !is_ours(authority.as_str(), ours)) {
+        let detail = format!("the Host header says {host:.100?}, which is not this machine's loopback; use http://localhost or http://127.0.0.1");
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden-host", detail));
+    }
+    if !same_origin(request.headers(), host) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "forbidden-origin",
+            "the Origin header names another site; web pages of other sites may not call this API",
+        ));
+    }
+    Ok(())
+}
+
+fn is_ours(host: &str, ours: IpAddr) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    name.eq_ignore_ascii_case("localhost")
+        || name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address == ours)
+}
+
+fn same_origin(headers: &HeaderMap, host: &str) -> bool {
+    headers
+        .get_all(header::ORIGIN)
+        .iter()
+        .all(|origin| origin.to_str().ok().and_then(|o| o.strip_prefix("http://")).is_some_and(|o| o.eq_ignore_ascii_case(host)))
+}

@@ -1,0 +1,197 @@
+//! The server from the outside: who may, what is refused and how, feeds, the end, the document.
+
+mod document;
+mod fake;
+mod feeds;
+
+use super::service::Role;
+use super::{Access, BODY_MAX};
+use fake::{Rig, TOKEN};
+use hyper::Request;
+
+#[tokio::test]
+async fn agents_and_readers_may_read_and_operators_may_act() {
+    for (role, word) in [(Role::Agent("feature-x".parse().unwrap()), "feature-x"), (Role::Reader, "uid ")] {
+        let rig = Rig::new(role).await;
+        assert_eq!(rig.unix("GET", "/api/v1/tasks", None).await.status, 200);
+        for (method, path) in [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks"), ("PATCH", "/api/v1/instances/a/limits"), ("POST", "/task")] {
+            let got = rig.unix(method, path, Some("{\"prompt\":\"x\"}")).await;
+            let problem = got.problem();
+            assert_eq!((got.status, problem.code.as_str()), (403, "forbidden"), "{path}");
+            assert!(problem.detail.contains(word) && problem.detail.contains("needs an operator") && problem.detail.contains("pid "), "{problem:?}");
+        }
+        assert_eq!(*rig.fake.calls.lock().unwrap(), ["tasks None None None 100"]);
+    }
+    let rig = Rig::new(Role::Operator).await;
+    assert_eq!(rig.unix("POST", "/api/v1/instances/a/start", None).await.status, 200);
+    assert!(rig.fake.calls.lock().unwrap()[0].starts_with("start a by uid "));
+}
+
+#[tokio::test]
+async fn tcp_needs_the_token_but_for_the_open_routes() {
+    let rig = Rig::new(Role::Operator).await;
+    for path in ["/", "/health", "/metrics"] {
+        assert_eq!(rig.over_tcp("GET", path, &[]).await.status, 200, "{path}");
+    }
+    let right = format!("Bearer {TOKEN}");
+    for (method, path, authorization) in [
+        ("GET", "/api/v1/tasks", None),
+        ("GET", "/api/v1/health", None),
+        ("GET", "/nowhere", None),
+        ("POST", "/", None),
+        ("GET", "/api/v1/tasks", Some("Bearer wrong")),
+        ("GET", "/api/v1/tasks", Some("Bearer ")),
+        ("GET", "/api/v1/tasks", Some("Basic Og==")),
+        ("GET", "/metrics", Some("Bearer wrong")),
+    ] {
+        let headers: Vec<_> = authorization.map(|a| ("authorization", a)).into_iter().collect();
+        let got = rig.over_tcp(method, path, &headers).await;
+        assert_eq!((got.status, got.problem().code.as_str(), got.header("www-authenticate")), (401, "unauthorized", "Bearer realm=\"clauded\""), "{path}");
+        assert!(!got.text.contains(TOKEN));
+    }
+    assert_eq!(rig.over_tcp("POST", "/api/v1/instances/a/start", &[("authorization", &right)]).await.status, 200);
+    assert_eq!(*rig.fake.calls.lock().unwrap(), ["start a by holder of the API token, over TCP"]);
+}
+
+#[tokio::test]
+async fn metrics_can_be_closed_and_no_token_opens_nothing() {
+    let rig = Rig::with(Role::Operator, Access { token: Some(String::new().into()), require_token: true }).await;
+    assert_eq!(rig.over_tcp("GET", "/", &[]).await.status, 200);
+    for path in ["/metrics", "/health", "/api/v1/tasks"] {
+        assert_eq!(rig.over_tcp("GET", path, &[]).await.status, 401, "{path}");
+        assert_eq!(rig.over_tcp("GET", path, &[("authorization", "Bearer ")]).await.status, 401, "{path}: an empty token is no token");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_refused() {
+    let rig = Rig::new(Role::Operator).await;
+    let port = rig.tcp.port();
+    let right = ("authorization", &*format!("Bearer {TOKEN}"));
+    for host in ["evil.example", "evil.example:8888", "127.0.0.1.evil.example", "", "[::2]", "10.0.0.1"] {
+        let got = rig.over_tcp("GET", "/health", &[("host", host), right]).await;
+        assert_eq!((got.status, got.problem().code.as_str()), (403, "forbidden-host"), "{host}");
+    }
+    for host in ["localhost", "LOCALHOST:1", "[::1]:8888", "127.0.0.9"] {
+        assert_eq!(rig.over_tcp("GET", "/health", &[("host", host)]).await.status, 200, "{host}");
+    }
+    for origin in ["http://evil.example", "null", "http://localhost:3000", &format!("https://127.0.0.1:{port}")] {
+        let got = rig.over_tcp("GET", "/health", &[("origin", origin), right]).await;
+        assert_eq!((got.status, got.problem().code.as_str()), (403, "forbidden-origin"), "{origin}");
+    }
+    assert_eq!(rig.over_tcp("GET", "/health", &[("origin", &format!("http://127.0.0.1:{port}"))]).await.status, 200);
+    assert_eq!(rig.over_tcp("GET", "http://evil.example/health", &[]).await.status, 403, "the absolute form counts too");
+}
+
+#[tokio::test]
+async fn bad_input_is_named_with_the_rule() {
+    let rig = Rig::new(Role::Operator).await;
+    let long = format!("/api/v1/instances/{}", "x".repeat(300));
+    for (method, path, body, status, code, word) in [
+        ("GET", "/api/v1/instances/a--b", None, 400, "invalid-name", "joined by single dashes"),
+        ("GET", "/api/v1/instances/..", None, 400, "invalid-name", "joined by single dashes"),
+        ("GET", "/api/v1/instances/a%2Fb", None, 400, "invalid-name", "joined by single dashes"),
+        ("GET", "/api/v1/instances/na%C3%AFve", None, 400, "invalid-name", "joined by single dashes"),
+        ("GET", "/api/v1/instances/%ff", None, 400, "invalid-name", "UTF-8"),
+        ("GET", &long, None, 400, "invalid-name", "longer than 64"),
+        ("GET", "/api/v1/instances/gone", None, 404, "no-such-instance", "gone"),
+        ("GET", "/api/v1/tasks/x", None, 400, "invalid-task-id", "such as 42"),
+        ("GET", "/api/v1/tasks/99999999999999999999", None, 400, "invalid-task-id", "such as 42"),
+        ("GET", "/api/v1/tasks?state=done", None, 400, "invalid-query", "succeeded"),
+        ("GET", "/api/v1/tasks?instance=a--b", None, 400, "invalid-name", "single dashes"),
+        ("GET", "/api/v1/tasks?limit=0", None, 400, "invalid-query", "1 to 1000"),
+        ("GET", "/api/v1/tasks?limit=many", None, 400, "invalid-query", "limit"),
+        ("GET", "/api/v1/tasks?colour=red", None, 400, "invalid-query", "colour"),
+        ("GET", "/api/v1/tasks/1/log?offset=-1", None, 400, "invalid-query", "offset"),
+        ("POST", "/api/v1/tasks", Some("{"), 400, "invalid-json", "EOF"),
+        ("POST", "/api/v1/tasks", Some("{}"), 422, "invalid-body", "prompt"),
+        ("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\",\"instnace\":\"a\"}"), 422, "invalid-body", "instnace"),
+        ("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\",\"max_turns\":-1}"), 422, "invalid-body", "max_turns"),
+        ("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\",\"instance\":\"../a\"}"), 400, "invalid-name", "single dashes"),
+        ("POST", "/api/v1/tasks", None, 415, "unsupported-media-type", "application/json"),
+        ("PATCH", "/api/v1/instances/a/limits", Some("{\"persist\":true}"), 400, "no-limits", "memory"),
+        ("GET", "/api/v2/tasks", None, 404, "no-such-route", "/api/openapi.json"),
+        ("DELETE", "/api/v1/tasks", None, 405, "method-not-allowed", "Allow"),
+    ] {
+        let got = rig.unix(method, path, body).await;
+        let problem = got.problem();
+        assert_eq!((got.status, problem.code.as_str()), (status, code), "{method} {path} {body:?}: {problem:?}");
+        assert!(problem.detail.contains(word), "{method} {path} {body:?}: {problem:?}");
+    }
+    assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
+    let refused = rig.unix("DELETE", "/api/v1/tasks", None).await;
+    assert_eq!(refused.header("allow"), "GET,HEAD,POST");
+}
+
+#[tokio::test]
+async fn a_body_may_be_two_mebibytes_and_no_more() {
+    let rig = Rig::new(Role::Operator).await;
+    let body = |size: usize| format!("{{\"prompt\":\"{}\"}}", "x".repeat(size - 13));
+    let got = rig.unix("POST", "/api/v1/tasks", Some(&body(BODY_MAX + 1))).await;
+    assert_eq!((got.status, got.problem().code.as_str()), (413, "too-large"));
+    assert_eq!(rig.fake.calls.lock().unwrap().len(), 0);
+    assert_eq!(rig.unix("POST", "/api/v1/tasks", Some(&body(BODY_MAX))).await.status, 201);
+}
+
+#[tokio::test]
+async fn answers_have_their_types_and_are_counted_by_template() {
+    let rig = Rig::new(Role::Operator).await;
+    assert_eq!(rig.unix("GET", "/metrics", None).await.header("content-type"), "text/plain; version=0.0.4");
+    assert_eq!(rig.unix("GET", "/api/v1/instances", None).await.header("content-type"), "application/json");
+    let added = rig.unix("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\"}")).await;
+    assert_eq!((added.status, added.header("location")), (201, "/api/v1/tasks/7"));
+    let head = rig.unix("HEAD", "/api/v1/tasks/12", None).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    rig.unix("GET", "/api/v1/instances/a%20b", None).await;
+    rig.unix("GET", "/../etc/passwd", None).await;
+    rig.unix_request(Request::builder().method("BREW").uri("/health").header("host", "localhost").body(String::new()).unwrap()).await;
+    let counted = rig.fake.requests.lock().unwrap().clone();
+    let counted: Vec<_> = counted.iter().map(|(route, method, status)| (route.as_str(), method.as_str(), *status)).collect();
+    assert_eq!(
+        counted,
+        [
+            ("/metrics", "GET", 200),
+            ("/api/v1/instances", "GET", 200),
+            ("/api/v1/tasks", "POST", 201),
+            ("/api/v1/tasks/{id}", "HEAD", 200),
+            ("/api/v1/instances/{name}", "GET", 400),
+            ("unmatched", "GET", 404),
+            ("/health", "other", 405),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_routes_of_the_field_reach_the_same_service() {
+    let rig = Rig::new(Role::Operator).await;
+    let status: serde_json::Value = serde_json::from_str(&rig.unix("GET", "/agents/status", None).await.text).unwrap();
+    assert_eq!((&status["total"], &status["busy"], &status["idle"], &status["agents"][2]["status"]), (&3.into(), &1.into(), &1.into(), &"failed".into()));
+    for (path, body) in [("/task", "{\"description\":\"x\",\"agent\":\"a\"}"), ("/api/tasks", "{\"prompt\":\"x\",\"assigned_to\":\"a\"}")] {
+        assert_eq!(rig.unix("POST", path, Some(body)).await.status, 201, "{path}");
+    }
+    rig.unix("GET", "/api/tasks?state=failed&instance=a&before=9&limit=3", None).await;
+    assert_eq!(*rig.fake.calls.lock().unwrap(), ["add x for Some(\"a\")", "add x for Some(\"a\")", "tasks Some(\"failed\") Some(\"a\") Some(TaskId(9)) 3"]);
+}
+
+#[tokio::test]
+async fn a_verb_runs_to_its_end_though_its_caller_hangs_up() {
+    let rig = Rig::new(Role::Operator).await;
+    let request = Request::post("/api/v1/instances/a/stop").header("host", "localhost").body(String::new()).unwrap();
+    tokio::select! {
+        _ = rig.open(request) => panic!("it cannot have answered"),
+        () = rig.fake.entered.notified() => {}
+    }
+    // The connection is closed now, and the server has seen it: it answers the next request on another one.
+    assert_eq!(rig.unix("GET", "/health", None).await.status, 200);
+    rig.fake.go_on.notify_one();
+    rig.fake.entered.notified().await;
+    assert_eq!(*rig.fake.calls.lock().unwrap(), ["stopped a"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_breaks_off_is_a_problem_and_not_the_end() {
+    let rig = Rig::new(Role::Operator).await;
+    let got = rig.unix("POST", "/api/v1/instances/a/restart", None).await;
+    assert_eq!((got.status, got.problem().code.as_str()), (500, "internal"));
+    assert_eq!(rig.unix("GET", "/health", None).await.status, 200);
+}

@@ -1,0 +1,97 @@
+//! The OpenAPI document: complete, answered by the server, and the same as the one in `docs/`.
+
+use super::fake::Rig;
+use crate::http::document;
+use crate::http::service::Role;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Every route of the API's contract. One that is added or removed is added or removed here, in the CHANGELOG and in `docs/api.md`.
+const ROUTES: [&str; 24] = [
+    "get /",
+    "get /agents/status",
+    "get /api/agents",
+    "get /api/openapi.json",
+    "get /api/tasks",
+    "get /api/v1/events",
+    "get /api/v1/events/stream",
+    "get /api/v1/health",
+    "get /api/v1/instances",
+    "get /api/v1/instances/{name}",
+    "get /api/v1/tasks",
+    "get /api/v1/tasks/{id}",
+    "get /api/v1/tasks/{id}/log",
+    "get /health",
+    "get /metrics",
+    "patch /api/v1/instances/{name}/limits",
+    "post /api/tasks",
+    "post /api/v1/instances/{name}/restart",
+    "post /api/v1/instances/{name}/start",
+    "post /api/v1/instances/{name}/stop",
+    "post /api/v1/tasks",
+    "post /api/v1/tasks/{id}/cancel",
+    "post /api/v1/tasks/{id}/retry",
+    "post /task",
+];
+
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths.iter().flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, operation)| (format!("{method} {path}"), operation))).collect()
+}
+
+#[test]
+fn each_route_is_documented_with_its_answers() {
+    let document = serde_json::to_value(document()).unwrap();
+    let documented: BTreeSet<String> = operations(&document).into_iter().map(|(route, _)| route).collect();
+    assert_eq!(documented, ROUTES.iter().map(|r| (*r).to_owned()).collect());
+    assert_eq!((&document["info"]["title"], &document["info"]["version"]), (&"clauded".into(), &env!("CARGO_PKG_VERSION").into()));
+    let mut ids = BTreeSet::new();
+    for (route, operation) in operations(&document) {
+        assert!(ids.insert(operation["operationId"].to_string()), "{route}: its operationId is another's too");
+        assert_eq!(operation["responses"]["default"]["$ref"], "#/components/responses/Problem", "{route}");
+        assert!(operation["summary"].as_str().or(operation["description"].as_str()).is_some_and(|text| !text.is_empty()), "{route}");
+    }
+    // No reference leads nowhere.
+    let text = document.to_string();
+    for reference in text.split("\"#/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(&format!("/{reference}")).is_some(), "#/{reference} does not exist");
+    }
+}
+
+#[tokio::test]
+async fn the_server_takes_each_documented_route() {
+    let rig = Rig::new(Role::Reader).await;
+    for route in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        if path.ends_with("/stream") {
+            continue;
+        }
+        let got = rig.unix(&method.to_uppercase(), &path.replace("{name}", "gone").replace("{id}", "1"), None).await;
+        let known = if method == "get" { got.status == 200 || got.text.contains("no-such-instance") } else { got.status == 403 };
+        assert!(known, "{route}: {got:?}");
+    }
+    let served: Value = serde_json::from_str(&rig.unix("GET", "/api/openapi.json", None).await.text).unwrap();
+    assert_eq!(served, serde_json::to_value(document()).unwrap());
+}
+
+/// A route that is added with `.route(` would work and be missing from the document.
+#[test]
+fn routes_are_added_in_one_way() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(".route(\"") && !text.contains(".nest("), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_document_in_docs_is_this_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let now = document().to_pretty_json().unwrap() + "\n";
+    if std::env::var_os("CLAUDED_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == now, "{} is not in step; run: CLAUDED_WRITE_DOCS=1 cargo test --lib http::tests::document", path.display());
+}

@@ -1,0 +1,253 @@
+//! A service in memory behind the real server on real sockets, and a client for it.
+
+use crate::core::ids::{InstanceName, TaskId};
+use crate::http::service::{Answer, Caller, Role, Service, ServiceError, TaskQuery};
+use crate::http::{Access, Peer, Server};
+use crate::proto::api;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::task::JoinHandle;
+
+pub(super) const TOKEN: &str = "correct-horse-battery";
+
+/// Remembers what it was asked; `slow` holds stop() until it is told to go on.
+pub(super) struct Fake {
+    pub(super) calls: Mutex<Vec<String>>,
+    pub(super) requests: Mutex<Vec<(String, String, u16)>>,
+    pub(super) events: Mutex<Vec<api::Event>>,
+    pub(super) live: broadcast::Sender<api::Event>,
+    pub(super) entered: Notify,
+    pub(super) go_on: Notify,
+}
+
+impl Fake {
+    fn did(&self, call: String) {
+        self.calls.lock().unwrap().push(call);
+    }
+
+    /// Commits an event, then tells of it, as the daemon does.
+    pub(super) fn publish(&self, message: &str) {
+        let mut events = self.events.lock().unwrap();
+        let event = api::Event { id: events.len() as i64 + 1, kind: "task-added".into(), message: message.into(), ..Default::default() };
+        events.push(event.clone());
+        drop(events);
+        let _ = self.live.send(event);
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn done(message: &str) -> api::Outcome {
+    api::Outcome { result: "changed".into(), message: message.into() }
+}
+
+pub(super) fn task(id: i64) -> api::Task {
+    api::Task {
+        id,
+        kind: "feature".into(),
+        title: "t".into(),
+        state: "pending".into(),
+        reason: None,
+        detail: String::new(),
+        instance: None,
+        placed_on: None,
+        attempts: 0,
+        created: "2026-01-01T00:00:00Z".into(),
+        not_before: None,
+        finished: None,
+        cost_usd: 0.0,
+    }
+}
+
+impl Service for Fake {
+    fn instances(&self) -> Answer<'_, Vec<api::Instance>> {
+        let instance = |name: &str, active: &str, task| api::Instance { name: name.into(), active: active.into(), task, ..Default::default() };
+        ready(vec![instance("a", "active", Some(1)), instance("b", "active", None), instance("c", "failed", None)])
+    }
+    fn instance(&self, name: InstanceName) -> Answer<'_, api::InstanceDetail> {
+        let detail = format!("there is no instance {name}");
+        Box::pin(std::future::ready(Err(ServiceError { status: 404, code: "no-such-instance", detail })))
+    }
+    fn start(&self, caller: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
+        self.did(format!("start {name} by {}", caller.description));
+        ready(done("started"))
+    }
+    fn stop(&self, _: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
+        Box::pin(async move {
+            self.entered.notify_one();
+            self.go_on.notified().await;
+            self.did(format!("stopped {name}"));
+            self.entered.notify_one();
+            Ok(done("stopped"))
+        })
+    }
+    fn restart(&self, _: Caller, _: InstanceName) -> Answer<'_, api::Outcome> {
+        panic!("a bug in the daemon")
+    }
+    fn set_limits(&self, _: Caller, name: InstanceName, limits: api::SetLimits) -> Answer<'_, api::Outcome> {
+        self.did(format!("limits {name} {:?}", limits.memory));
+        ready(done("set"))
+    }
+    fn add_task(&self, _: Caller, new: api::NewTask) -> Answer<'_, api::Task> {
+        self.did(format!("add {} for {:?}", new.prompt, new.instance));
+        ready(task(7))
+    }
+    fn tasks(&self, query: TaskQuery) -> Answer<'_, Vec<api::Task>> {
+        self.did(format!("tasks {:?} {:?} {:?} {}", query.state, query.instance.map(|i| i.to_string()), query.before, query.limit));
+        ready(vec![task(1)])
+    }
+    fn task(&self, id: TaskId) -> Answer<'_, api::TaskDetail> {
+        ready(api::TaskDetail { task: task(id.0), prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, history: vec![] })
+    }
+    fn cancel(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
+        ready(task(id.0))
+    }
+    fn retry(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
+        ready(task(id.0))
+    }
+    fn log(&self, _: TaskId, attempt: Option<u32>, offset: u64, wait: bool) -> Answer<'_, api::LogChunk> {
+        Box::pin(async move {
+            if wait {
+                self.entered.notify_one();
+                self.go_on.notified().await;
+            }
+            Ok(api::LogChunk { attempt: attempt.unwrap_or(1), offset, next: offset, text: format!("wait={wait}"), complete: false })
+        })
+    }
+    fn events(&self, after: i64, limit: u32) -> Answer<'_, Vec<api::Event>> {
+        ready(self.events.lock().unwrap().iter().filter(|e| e.id > after).take(limit as usize).cloned().collect())
+    }
+    fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+        self.live.subscribe()
+    }
+    fn health(&self) -> Answer<'_, api::Health> {
+        ready(api::Health { status: "ok".into(), ..Default::default() })
+    }
+    fn metrics(&self) -> Answer<'_, String> {
+        ready("clauded_build_info 1\n".to_owned())
+    }
+    fn count_request(&self, route: &str, method: &str, status: u16) {
+        self.requests.lock().unwrap().push((route.to_owned(), method.to_owned(), status));
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(super) struct Got {
+    pub(super) status: u16,
+    pub(super) headers: hyper::HeaderMap,
+    pub(super) text: String,
+}
+
+impl Got {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    /// The problem, after checking that it is one and agrees with the answer's status.
+    pub(super) fn problem(&self) -> api::Problem {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem: api::Problem = serde_json::from_str(&self.text).unwrap();
+        assert_eq!((problem.status, problem.kind.as_str()), (self.status, "about:blank"));
+        problem
+    }
+}
+
+/// The real server over a [`Fake`].
+pub(super) struct Rig {
+    pub(super) fake: Arc<Fake>,
+    pub(super) tcp: SocketAddr,
+    socket: PathBuf,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Everyone on the Unix socket has that role.
+    pub(super) async fn new(role: Role) -> Self {
+        Self::with(role, Access { token: Some(TOKEN.to_owned().into()), require_token: false }).await
+    }
+
+    pub(super) async fn with(role: Role, access: Access) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("api.sock");
+        let fake = Arc::new(Fake {
+            calls: Mutex::default(),
+            requests: Mutex::default(),
+            events: Mutex::default(),
+            live: broadcast::channel(4).0,
+            entered: Notify::new(),
+            go_on: Notify::new(),
+        });
+        let identify = Arc::new(move |peer: Peer| {
+            assert_eq!(peer.pid, std::process::id(), "the test is its own peer");
+            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), role: role.clone() }
+        });
+        let unix = UnixListener::bind(&socket).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = Server { service: fake.clone(), identify, access };
+        let server = tokio::spawn(server.run(unix, Some(listener), async move {
+            let _ = stopped.await;
+        }));
+        Self { fake, tcp, socket, stop, server, _directory: directory }
+    }
+
+    /// Asks the server to end and waits until it has.
+    pub(super) async fn end(self) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap();
+    }
+
+    /// Sends a request over the Unix socket; the answer's body is not read yet.
+    pub(super) async fn open(&self, request: Request<String>) -> Response<Incoming> {
+        send(UnixStream::connect(&self.socket).await.unwrap(), request).await
+    }
+
+    pub(super) async fn unix(&self, method: &str, path: &str, json: Option<&str>) -> Got {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        if json.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        self.unix_request(request.body(json.unwrap_or_default().to_owned()).unwrap()).await
+    }
+
+    pub(super) async fn unix_request(&self, request: Request<String>) -> Got {
+        read(self.open(request).await).await
+    }
+
+    /// Sends a request over TCP with these headers; Host is right unless given.
+    pub(super) async fn over_tcp(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Got {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", self.tcp.to_string());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(send(TcpStream::connect(self.tcp).await.unwrap(), request.body(String::new()).unwrap()).await).await
+    }
+}
+
+async fn send<I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(io: I, request: Request<String>) -> Response<Incoming> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request).await.unwrap()
+}
+
+async fn read(answer: Response<Incoming>) -> Got {
+    let (head, body) = answer.into_parts();
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    Got { status: head.status.as_u16(), headers: head.headers, text }
+}
