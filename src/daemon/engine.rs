@@ -12,7 +12,7 @@ use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
 use crate::core::usage::Usd;
 use crate::metrics::Metrics;
-use crate::platform::store::{SqliteStore, StoreError, StoredEvent};
+use crate::platform::store::{Batch, SqliteStore, StoreError, StoredEvent};
 use crate::platform::units::UnitEvent;
 use crate::proto::api;
 use crate::proto::link::{Event, FromDaemon, Progress, Work};
@@ -245,7 +245,7 @@ impl Engine {
             turn.batch.holds = self.state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect();
         }
         let noted = !turn.batch.events.is_empty() || !turn.batch.add.is_empty();
-        let ids = match self.commit(&turn).await {
+        let ids = match self.commit(&turn.batch).await {
             Ok(ids) => ids,
             Err(error) => {
                 let error = Arc::new(error);
@@ -265,7 +265,7 @@ impl Engine {
             reply(Ok(()));
         }
         // The new tasks are stored and their callers know it; if giving them out fails, that is decided again after loading.
-        if let Err(error) = self.commit(&second).await {
+        if let Err(error) = self.commit(&second.batch).await {
             return Err((Arc::new(error), turn.looks));
         }
         turn.actions.append(&mut second.actions);
@@ -279,12 +279,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn commit(&self, turn: &Turn) -> Result<Vec<TaskId>, StoreError> {
-        if turn.is_idle() {
+    async fn commit(&self, batch: &Batch) -> Result<Vec<TaskId>, StoreError> {
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
-        let ids = self.store.commit(&turn.batch).await?;
+        let ids = self.store.commit(batch).await?;
         self.metrics.committed(begun.elapsed());
         Ok(ids)
     }

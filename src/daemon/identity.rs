@@ -3,7 +3,7 @@
 use super::engine::Input;
 use crate::config::Config;
 use crate::core::ids::{InstanceName, UNIT_PREFIX};
-use crate::http::auth::Peer;
+use crate::http::Peer;
 use crate::http::service::{Caller, Role};
 use crate::platform::cgroup;
 use std::sync::{Arc, PoisonError, RwLock};

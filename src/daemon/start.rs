@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 /// Inputs on their way to the engine; beyond that, callers wait.
 const INPUTS: usize = 1024;
@@ -139,27 +139,32 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         identity: identity.clone(),
     });
     let who = identity.clone();
-    let api = http::server::serve(
-        tokio::net::UnixListener::from_std(sockets.api)?,
-        sockets.tcp.map(tokio::net::TcpListener::from_std).transpose()?,
-        verbs,
-        http::server::Access { identify: Arc::new(move |peer| who.caller(peer)), token, open_metrics: !config.metrics.require_token },
-    );
+    let server = http::Server {
+        service: verbs,
+        identify: Arc::new(move |peer| who.caller(peer)),
+        access: http::Access { token: Some(token), require_token: config.metrics.require_token },
+    };
+    let tcp = sockets.tcp.map(tokio::net::TcpListener::from_std).transpose()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let api = tokio::spawn(server.run(tokio::net::UnixListener::from_std(sockets.api)?, tcp, async {
+        // The sender going away means the same.
+        let _ = stopped.await;
+    }));
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
 
     let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    tokio::pin!(api);
     loop {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hup.recv() => reload(&paths, &shared, &identity, &inputs, &units).await,
-            ended = &mut api => return ended.context("serving the API"),
         }
     }
     // The runners go on without us; what they say meanwhile waits in their spools.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("stopping")]);
+    drop(stop);
+    api.await.context("serving the API")?;
     running.abort();
     Ok(())
 }

@@ -53,12 +53,6 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Whether there is nothing to commit.
-    pub(super) fn is_idle(&self) -> bool {
-        let Batch { add, changes, sessions, holds, events } = &self.batch;
-        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && events.is_empty()
-    }
-
     /// Adds a task.
     pub(super) fn add(&mut self, spec: TaskSpec, now: Timestamp, reply: NewTask) {
         self.batch.add.push((spec, now));

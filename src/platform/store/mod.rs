@@ -129,3 +129,11 @@ pub struct Batch {
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
 }
+
+impl Batch {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        let Self { add, changes, sessions, holds, events } = self;
+        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && events.is_empty()
+    }
+}

@@ -133,6 +133,15 @@ impl SqliteStore {
         rows.and_then(domain).map_err(self.at("read events"))
     }
 
+    /// The number of the last event; 0 if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn last_event(&self) -> Result<i64, StoreError> {
+        let last: Result<i64, Fault> = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM events").fetch_one(&self.readers).await.map_err(Fault::from);
+        last.map_err(self.at("read the last event"))
+    }
+
     /// The last events of an instance whose kind begins with `instance-` or `limits-`, newest first.
     ///
     /// # Errors
