@@ -1,5 +1,19 @@
 //! `/etc/clauded`: from text to a checked [`Config`], with every problem named at once.
 
+mod check;
+mod load;
+mod persist;
+mod problem;
+mod read;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
+
+pub use persist::{PersistError, persist_limits};
+pub use problem::{Problem, Problems};
+
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
 use crate::core::profile::Profile;
@@ -48,7 +62,7 @@ pub enum Supervisor {
 pub struct Fleet {
     /// `supervisor`
     pub supervisor: Supervisor,
-    /// `limits` of `claude-code.slice`.
+    /// `limits` of `claude-code.slice`; what is `None` is left to the unit file.
     pub limits: Limits,
     /// `worktree-root`: an instance's directory is `<worktree-root>/<name>` unless it says otherwise.
     pub worktree_root: PathBuf,
@@ -166,6 +180,41 @@ impl Paths {
 }
 
 impl Config {
+    /// Reads the files of `paths` and resolves them. No file at all means all defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once: a file that is there but cannot be read or could have been written by others, a
+    /// text that is not TOML, an unknown key, a value that does not fit, values that do not fit each other.
+    pub fn load(paths: &Paths) -> Result<Self, Problems> {
+        Self::from_texts(&load::texts(paths)?, paths)
+    }
+
+    /// Resolves texts already read, each with its file's name for messages. Later texts override earlier ones, key by key.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, at once.
+    pub fn from_texts(texts: &[(PathBuf, String)], paths: &Paths) -> Result<Self, Problems> {
+        let mut tree = tree::Table::new();
+        let mut problems = Vec::new();
+        for (file, text) in texts {
+            match tree::parse(file, text) {
+                Ok(table) => tree::merge(&mut tree, table),
+                Err(errors) => problems.extend(errors),
+            }
+        }
+        if !problems.is_empty() {
+            // What else is wrong cannot be told while parts are missing.
+            return Err(Problems::new(problems));
+        }
+        let (config, problems) = resolve::resolve(&tree, paths);
+        if problems.is_empty() { Ok(config) } else { Err(Problems::new(problems)) }
+    }
+
+    /// What holds where nothing is configured.
+    pub fn default_for(paths: &Paths) -> Self {
+        resolve::resolve(&tree::Table::new(), paths).0
+    }
+
     /// What holds for an instance, configured or not.
     pub fn instance(&self, name: &InstanceName) -> InstanceConfig {
         self.instances.get(name).cloned().unwrap_or_else(|| InstanceConfig {

@@ -32,6 +32,28 @@ impl MemoryLimit {
             Self::Infinity => None,
         }
     }
+
+    /// A bound of swap: like any other, but `0` is none at all, and there is no percentage, since releases of systemd differ
+    /// in what it is a percentage of.
+    ///
+    /// # Errors
+    /// Says what a bound of swap looks like.
+    pub fn from_swap(text: &str) -> Result<Self, InvalidLimit> {
+        match text.parse() {
+            _ if text == "0" => Ok(Self::Bytes(0)),
+            Ok(limit @ (Self::Bytes(_) | Self::Infinity)) => Ok(limit),
+            _ => Err(InvalidLimit { given: text.to_owned(), wanted: "an amount of swap such as \"1G\", \"0\" or \"infinity\"" }),
+        }
+    }
+
+    /// Seven eighths of it, in whole pages: where throttling begins if nobody says.
+    fn seven_eighths(self) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(((bytes / 8 * 7) & !0xfff).max(1)),
+            Self::PercentOfHost(percent) => Self::PercentOfHost((percent - percent.div_ceil(8)).max(1)),
+            Self::Infinity => Self::Infinity,
+        }
+    }
 }
 
 impl FromStr for MemoryLimit {
@@ -221,6 +243,22 @@ impl Limits {
         }
     }
 
+    /// These limits, with `memory_high` at seven eighths of `memory` where only `memory` is said: lowering a limit must not
+    /// leave it below an older `memory_high`.
+    #[must_use]
+    pub fn with_memory_high(self) -> Self {
+        Self { memory_high: self.memory_high.or(self.memory.map(MemoryLimit::seven_eighths)), ..self }
+    }
+
+    /// Whether throttling would begin only where killing already has. `false` where bytes and percentages cannot be compared.
+    pub fn high_is_above_max(&self) -> bool {
+        match (self.memory_high, self.memory) {
+            (Some(MemoryLimit::Bytes(high)), Some(MemoryLimit::Bytes(max))) => high > max,
+            (Some(MemoryLimit::PercentOfHost(high)), Some(MemoryLimit::PercentOfHost(max))) => high > max,
+            _ => false,
+        }
+    }
+
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -284,6 +322,25 @@ mod tests {
         }
         assert!("0".parse::<TasksMax>().is_err());
         assert_eq!("512".parse(), Ok(TasksMax::Count(512)));
+    }
+
+    #[test]
+    fn swap_may_be_nothing_but_no_percentage() {
+        assert_eq!(MemoryLimit::from_swap("0").map(|l| l.to_string()), Ok("0".to_owned()));
+        assert_eq!(MemoryLimit::from_swap("1G"), Ok(MemoryLimit::Bytes(1 << 30)));
+        assert!(MemoryLimit::from_swap("10%").is_err() && MemoryLimit::from_swap("").is_err());
+    }
+
+    #[test]
+    fn throttling_begins_below_the_limit() {
+        let high = |memory: &str| Limits { memory: memory.parse().ok(), ..Limits::default() }.with_memory_high().memory_high.map(|l| l.to_string());
+        assert_eq!(high("4G").as_deref(), Some("3584M"));
+        assert_eq!(high("80%").as_deref(), Some("70%"));
+        assert_eq!(high("1%").as_deref(), Some("1%"));
+        assert_eq!(high("infinity").as_deref(), Some("infinity"));
+        let said = Limits { memory: "1G".parse().ok(), memory_high: "2G".parse().ok(), ..Limits::default() };
+        assert_eq!(said.with_memory_high(), said);
+        assert!(said.high_is_above_max() && !Limits { memory: "50%".parse().ok(), ..said }.high_is_above_max());
     }
 
     #[test]

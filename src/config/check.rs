@@ -1,0 +1,81 @@
+//! What single values cannot tell: names that lead nowhere, slices that would nest, worktrees used twice.
+
+use super::Config;
+use super::read::{Reader, dotted, suggestion};
+use super::tree::{Table, place_of};
+use crate::core::ids::InstanceName;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Notes everything that does not fit together.
+pub(super) fn whole(config: &Config, tree: &Table, reader: &Reader) {
+    let checks = Checks { config, tree, reader };
+    checks.profile(&["defaults", "profile"], &config.defaults.profile);
+    let mut directories: BTreeMap<&Path, &InstanceName> = BTreeMap::new();
+    for (name, instance) in &config.instances {
+        let at = |key| ["instances", name.as_str(), key];
+        // One that comes from [defaults] has been told of there.
+        if instance.profile != config.defaults.profile {
+            checks.profile(&at("profile"), &instance.profile);
+        }
+        if let Some(repository) = &instance.repository {
+            checks.reference(&at("repository"), repository, "repositories", config.repositories.keys());
+        }
+        if let Some(other) = directories.insert(&instance.directory, name) {
+            let directory = instance.directory.display();
+            checks.problem(&at("directory"), format!("{directory} is also the directory of {other}; two agents in one worktree overwrite each other"));
+        }
+        checks.root(name);
+        checks.nesting(name);
+    }
+}
+
+struct Checks<'c> {
+    config: &'c Config,
+    tree: &'c Table,
+    reader: &'c Reader,
+}
+
+impl Checks<'_> {
+    fn problem(&self, path: &[&str], message: String) {
+        let key = path.iter().fold(String::new(), |parent, key| dotted(&parent, key));
+        self.reader.problem(place_of(self.tree, path), key, message);
+    }
+
+    fn profile(&self, path: &[&str], name: &str) {
+        self.reference(path, name, "profiles", self.config.profiles.keys());
+    }
+
+    fn reference<'k>(&self, path: &[&str], name: &str, kind: &str, known: impl Iterator<Item = &'k String>) {
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        if known.contains(&name) {
+            return;
+        }
+        let hint = match suggestion(name, known.iter().copied()) {
+            Some(like) => format!("did you mean {like:?}?"),
+            None if known.is_empty() => format!("add it as [{}]", dotted(kind, name)),
+            None => format!("there are {}; add it as [{}]", known.join(", "), dotted(kind, name)),
+        };
+        self.problem(path, format!("there is no [{}]; {hint}", dotted(kind, name)));
+    }
+
+    /// The CLI refuses to skip permissions for root, so such an instance could do no task.
+    fn root(&self, name: &InstanceName) {
+        let Some(instance) = self.config.instances.get(name).filter(|i| i.user.as_deref().is_some_and(|user| user == "root" || user == "0")) else { return };
+        let mode = self.config.profiles.get(&instance.profile).and_then(|profile| profile.profile.permission_mode.as_deref());
+        if mode == Some("bypassPermissions") {
+            let message =
+                "root may not use permission-mode = \"bypassPermissions\" (the agent refuses to start); use another user, or a profile with another mode";
+            self.problem(&["instances", name.as_str(), "user"], message.to_owned());
+        }
+    }
+
+    /// Slices nest by dashes (systemd.slice(5)): the limits of `feature` would bound `feature-a` as well.
+    fn nesting(&self, name: &InstanceName) {
+        let outer = |(at, _)| name.as_str().get(..at).and_then(|prefix| prefix.parse::<InstanceName>().ok());
+        for outer in name.as_str().match_indices('-').filter_map(outer).filter(|outer| self.config.instances.contains_key(outer)) {
+            let message = format!("its slice would be inside that of {outer}, and the limits of {outer} would hold for both together; rename one of them");
+            self.problem(&["instances", name.as_str()], message);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! From the merged tree to a [`Config`]: every key there is, with its default. Never stops at a problem.
+
+use super::problem::Problem;
+use super::read::{Reader, Section};
+use super::tree::Table;
+use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use crate::core::ids::InstanceName;
+use crate::core::limits::{Limits, MemoryLimit, TasksMax};
+use crate::core::profile::{AgentKind, Profile};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The profile that is always there.
+const BUILT_IN_PROFILE: &str = "claude";
+/// `kill-grace` passes twice before the kernel kills, and `TimeoutStopSec=` of the unit is 90 s.
+const KILL_GRACE_MAX: Duration = Duration::from_secs(40);
+
+/// `[fleet.limits]` where nothing is said: the rest of the host keeps a tenth of its memory.
+const FLEET_LIMITS: Limits = Limits {
+    memory: Some(MemoryLimit::PercentOfHost(90)),
+    memory_high: Some(MemoryLimit::PercentOfHost(80)),
+    swap: None,
+    cpu: None,
+    cpu_weight: None,
+    io_weight: None,
+    tasks: None,
+};
+
+/// `[defaults.limits]` where nothing is said; `claude-code@.service` has the same.
+const INSTANCE_LIMITS: Limits = Limits {
+    memory: Some(MemoryLimit::Bytes(4 << 30)),
+    memory_high: Some(MemoryLimit::Bytes(3584 << 20)),
+    swap: Some(MemoryLimit::Bytes(1 << 30)),
+    cpu: None,
+    cpu_weight: None,
+    io_weight: None,
+    tasks: Some(TasksMax::Count(1024)),
+};
+
+/// The configuration that the tree says, and everything that is wrong with it; only without problems may it be used.
+pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
+    let reader = Reader::new(&paths.config);
+    let mut root = reader.root(tree);
+    let fleet = fleet(root.section("fleet"), paths);
+    let defaults = defaults(root.section("defaults"));
+    let repositories = repositories(&mut root);
+    let profiles = profiles(&mut root);
+    let instances = instances(&mut root, &fleet.worktree_root, &defaults);
+    let api = api(root.section("api"), paths);
+    let metrics = metrics(root.section("metrics"));
+    let store = store(root.section("store"), paths);
+    root.finish();
+    let config = Config { fleet, defaults, repositories, profiles, instances, api, metrics, store };
+    check::whole(&config, tree, &reader);
+    (config, reader.finish())
+}
+
+fn fleet(mut table: Section<'_>, paths: &Paths) -> Fleet {
+    const SUPERVISORS: [(&str, Supervisor); 4] =
+        [("auto", Supervisor::Auto), ("systemd", Supervisor::Systemd), ("systemd-user", Supervisor::SystemdUser), ("process", Supervisor::Process)];
+    let fleet = Fleet {
+        supervisor: table.get("supervisor", |node| value::choice(node, &SUPERVISORS)).unwrap_or_default(),
+        limits: limits(table.section("limits"), FLEET_LIMITS),
+        worktree_root: table.get("worktree-root", value::path).unwrap_or_else(|| paths.instances.join("worktrees")),
+    };
+    table.finish();
+    fleet
+}
+
+fn defaults(mut table: Section<'_>) -> Defaults {
+    let defaults = Defaults {
+        profile: table.get("profile", value::line).unwrap_or_else(|| BUILT_IN_PROFILE.to_owned()),
+        limits: limits(table.section("limits"), INSTANCE_LIMITS),
+        task_timeout: table.get("task-timeout", value::duration).unwrap_or(120 * MINUTE),
+    };
+    table.finish();
+    defaults
+}
+
+fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
+    let said = Limits {
+        memory: table.get("memory", value::memory),
+        memory_high: table.get("memory-high", value::memory),
+        swap: table.get("swap", value::swap),
+        cpu: table.get("cpu", value::parsed),
+        cpu_weight: table.get("cpu-weight", value::weight),
+        io_weight: table.get("io-weight", value::weight),
+        tasks: table.get("tasks", value::tasks),
+    };
+    let limits = said.with_memory_high().or(otherwise);
+    // Limits that only come from elsewhere have been told of there.
+    if !said.is_empty()
+        && limits.high_is_above_max()
+        && let (Some(high), Some(max)) = (limits.memory_high, limits.memory)
+    {
+        let message = format!("{high} is more than memory = \"{max}\", which kills first; lower it, or leave it out for seven eighths of memory");
+        table.problem("memory-high", message);
+    }
+    table.finish();
+    limits
+}
+
+fn repositories(root: &mut Section<'_>) -> BTreeMap<String, Repository> {
+    let mut repositories = BTreeMap::new();
+    for (name, mut table) in root.each("repositories") {
+        plain_name(name, &table);
+        let path = table.get("path", value::path);
+        if path.is_none() && !table.has("path") {
+            table.problem("path", "is missing; write where the repository is".to_owned());
+        }
+        let repository = Repository { path: path.unwrap_or_default(), default_branch: table.get("default-branch", value::branch) };
+        table.finish();
+        repositories.insert(name.to_owned(), repository);
+    }
+    repositories
+}
+
+fn plain_name(name: &str, table: &Section<'_>) {
+    if !value::is_plain_name(name) {
+        table.problem("", format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
+    }
+}
+
+fn profiles(root: &mut Section<'_>) -> BTreeMap<String, ProfileConfig> {
+    let said = root.each("profiles");
+    let mut profiles: BTreeMap<String, ProfileConfig> = said.into_iter().map(|(name, table)| (name.to_owned(), profile(name, table))).collect();
+    if !profiles.contains_key(BUILT_IN_PROFILE) {
+        let empty = Table::new();
+        let reader = Reader::new(Path::new(""));
+        profiles.insert(BUILT_IN_PROFILE.to_owned(), profile(BUILT_IN_PROFILE, reader.root(&empty)));
+    }
+    profiles
+}
+
+fn profile(name: &str, mut table: Section<'_>) -> ProfileConfig {
+    plain_name(name, &table);
+    let agent = table.get("agent", |node| value::choice(node, &[("claude", AgentKind::Claude), ("command", AgentKind::Command)]));
+    let agent = agent.unwrap_or(AgentKind::Claude);
+    let command = table.get("command", value::command);
+    if agent == AgentKind::Command {
+        if command.is_none() && !table.has("command") {
+            table.problem("command", "is missing; with agent = \"command\" write the program, such as [\"gemini\", \"--yolo\"]".to_owned());
+        }
+        for key in ["model", "permission-mode", "system-prompt", "trust-repository"].into_iter().filter(|key| table.has(key)) {
+            table.problem(key, "means nothing with agent = \"command\"; put what the program needs into command or environment".to_owned());
+        }
+    }
+    let (kind, permission_mode) = match agent {
+        AgentKind::Claude => ("claude", Some("bypassPermissions")),
+        AgentKind::Command => ("command", None),
+    };
+    let modes = ["acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "manual", "plan"].map(|mode| (mode, mode));
+    let profile = Profile {
+        name: name.to_owned(),
+        agent,
+        command: command.unwrap_or_else(|| vec![kind.to_owned()]),
+        model: table.get("model", value::line),
+        permission_mode: table.get("permission-mode", |node| value::choice(node, &modes)).or(permission_mode).map(str::to_owned),
+        system_prompt: table.get("system-prompt", value::text).map(str::to_owned),
+        trust_repository: table.get("trust-repository", value::boolean).unwrap_or(false),
+        environment: table.get("environment", value::environment).unwrap_or_default(),
+        stall_timeout: table.get("stall-timeout", value::duration).unwrap_or(15 * MINUTE),
+        kill_grace: table.get("kill-grace", value::duration).unwrap_or(Duration::from_secs(10)),
+        log_max: table.get("log-max", value::size).unwrap_or(64 << 20),
+        pressure_percent: table.get("pressure-percent", value::percent).unwrap_or(60),
+        pressure_time: table.get("pressure-time", value::duration).unwrap_or(MINUTE / 2),
+    };
+    if profile.kill_grace > KILL_GRACE_MAX {
+        table.problem("kill-grace", "is more than 40s; systemd gives the unit 90s to stop, and it passes twice".to_owned());
+    }
+    let config = ProfileConfig {
+        profile,
+        account: table.get("account", value::line).unwrap_or_else(|| kind.to_owned()),
+        credential_file: table.get("credential-file", value::path),
+        credential_variable: table.get("credential-variable", value::variable).unwrap_or_else(|| "ANTHROPIC_API_KEY".to_owned()),
+    };
+    table.finish();
+    config
+}
+
+fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) -> BTreeMap<InstanceName, InstanceConfig> {
+    let mut instances = BTreeMap::new();
+    for (text, mut table) in root.each("instances") {
+        let name = text.parse::<InstanceName>();
+        let instance = InstanceConfig {
+            directory: table.get("directory", value::path).unwrap_or_else(|| worktree_root.join(text)),
+            repository: table.get("repository", value::line),
+            profile: table.get("profile", value::line).unwrap_or_else(|| defaults.profile.clone()),
+            user: table.get("user", value::user),
+            limits: limits(table.section("limits"), defaults.limits),
+            autostart: table.get("autostart", value::boolean).unwrap_or(false),
+        };
+        match name {
+            Ok(name) => {
+                instances.insert(name, instance);
+            }
+            Err(error) => table.problem("", error.to_string()),
+        }
+        table.finish();
+    }
+    instances
+}
+
+fn api(mut table: Section<'_>, paths: &Paths) -> Api {
+    let api = Api {
+        listen: table.get("listen", value::listen).unwrap_or_else(|| Some(([127, 0, 0, 1], 8888).into())),
+        token_file: table.get("token-file", value::path).unwrap_or_else(|| paths.state.join("token")),
+    };
+    table.finish();
+    api
+}
+
+fn metrics(mut table: Section<'_>) -> Metrics {
+    let metrics = Metrics { require_token: table.get("require-token", value::boolean).unwrap_or(false) };
+    table.finish();
+    metrics
+}
+
+fn store(mut table: Section<'_>, paths: &Paths) -> Store {
+    let store = Store {
+        path: table.get("path", value::path).unwrap_or_else(|| -> PathBuf { paths.state.join("clauded.db") }),
+        keep: table.get("keep", value::duration).unwrap_or(90 * DAY),
+    };
+    table.finish();
+    store
+}

@@ -1,0 +1,107 @@
+//! The pure part: a configuration to the drop-ins and links that say the same to systemd.
+
+use super::output::{Content, Output};
+use super::syntax::{plain, quoted};
+use crate::config::{Config, InstanceConfig, Problems, ProfileConfig};
+use crate::core::ids::{FLEET_SLICE, InstanceName, UNIT_PREFIX};
+use crate::core::limits::Limits;
+use std::path::{Path, PathBuf};
+
+/// The same name everywhere: of drop-ins with one name systemd takes the most specific alone (systemd.unit(5)), so the drop-in
+/// of an instance stands in for that of the template, and says everything itself.
+const DROP_IN: &str = "50-clauded.conf";
+/// The credential's name, in `$CREDENTIALS_DIRECTORY`.
+const CREDENTIAL: &str = "agent-credential";
+/// Longest reason given to instances that may not start, in characters.
+const REFUSAL_MAX: usize = 600;
+/// Where packages and administrators put units, first found first.
+const UNIT_DIRECTORIES: [&str; 4] = ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+
+/// The service limits of a configured instance: its slice has them, and two bounds at one height would only confuse.
+const LIFTED: &str = "MemoryMax=infinity\nMemoryHigh=infinity\nMemorySwapMax=infinity\nCPUQuota=\nTasksMax=infinity\n";
+
+fn template_unit() -> String {
+    format!("{UNIT_PREFIX}@.service")
+}
+
+/// The template unit's file, for links to it.
+pub(super) fn template() -> PathBuf {
+    let name = template_unit();
+    let found = UNIT_DIRECTORIES.iter().map(|directory| Path::new(directory).join(&name)).find(|path| path.exists());
+    // systemd goes by the link's name and the target's last part, so a target that is not there does no harm.
+    found.unwrap_or_else(|| Path::new("/usr/lib/systemd/system").join(name))
+}
+
+/// All that follows from the configuration.
+pub(super) fn compile(config: &Config, template: &Path) -> Vec<Output> {
+    let mut outputs = vec![drop_in(FLEET_SLICE, &slice(&config.fleet.limits)), drop_in(&template_unit(), &unconfigured(config))];
+    for (name, instance) in &config.instances {
+        outputs.push(drop_in(&name.slice(), &slice(&instance.limits)));
+        outputs.push(drop_in(&name.unit(), &configured(config, name, instance)));
+        if instance.autostart {
+            let path = Path::new("multi-user.target.wants").join(name.unit());
+            outputs.push(Output { path, content: Content::Link(template.to_owned()) });
+        }
+    }
+    outputs
+}
+
+/// What keeps every instance from starting, with the reason, which the runner repeats.
+pub(super) fn refusal(problems: &Problems) -> Output {
+    let first = problems.all().first().map(ToString::to_string).unwrap_or_default();
+    let shown: String = first.chars().take(REFUSAL_MAX).collect();
+    let dots = if shown.len() < first.len() { "…" } else { "" };
+    let message = format!("the configuration is broken: {shown}{dots}; run: claudectl config check");
+    drop_in(&template_unit(), &format!("[Service]\n{}", environment("CLAUDED_CONFIG_ERROR", &message)))
+}
+
+fn drop_in(unit: &str, text: &str) -> Output {
+    let text = format!("# Made by clauded-generator from the configuration of clauded; see clauded.toml(5).\n{text}");
+    Output { path: Path::new(&format!("{unit}.d")).join(DROP_IN), content: Content::Text(text) }
+}
+
+fn limits(limits: &Limits) -> String {
+    limits.directives().iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+}
+
+fn slice(of: &Limits) -> String {
+    format!("[Slice]\n{}", limits(of))
+}
+
+fn environment(name: &str, value: &str) -> String {
+    format!("Environment={}\n", quoted(&format!("{name}={value}")))
+}
+
+fn mounts(path: &Path) -> String {
+    format!("[Unit]\nRequiresMountsFor={}\n", quoted(&path.to_string_lossy()))
+}
+
+fn credential(profile: Option<&ProfileConfig>) -> String {
+    let Some((profile, file)) = profile.and_then(|profile| profile.credential_file.as_ref().map(|file| (profile, file))) else { return String::new() };
+    let variable = environment("CLAUDED_CREDENTIAL_VARIABLE", &profile.credential_variable);
+    format!("LoadCredential={CREDENTIAL}:{}\n{variable}", plain(&file.to_string_lossy()))
+}
+
+fn unconfigured(config: &Config) -> String {
+    let root = &config.fleet.worktree_root;
+    format!(
+        "{}[Service]\n{}{}{}",
+        mounts(root),
+        environment("CLAUDED_WORKTREE_ROOT", &root.to_string_lossy()),
+        credential(config.profiles.get(&config.defaults.profile)),
+        limits(&config.defaults.limits),
+    )
+}
+
+fn configured(config: &Config, name: &InstanceName, instance: &InstanceConfig) -> String {
+    let directory = &instance.directory;
+    let user = instance.user.as_ref().map(|user| format!("User={user}\n")).unwrap_or_default();
+    format!(
+        "{}[Service]\n{}{}{user}{}# Its limits are those of {}.\n{LIFTED}",
+        mounts(directory),
+        environment("CLAUDED_WORKTREE_ROOT", &config.fleet.worktree_root.to_string_lossy()),
+        environment("CLAUDED_DIRECTORY", &directory.to_string_lossy()),
+        credential(config.profiles.get(&instance.profile)),
+        name.slice(),
+    )
+}
