@@ -32,6 +32,8 @@ PATH=$PWD/$TOOLS/bin:$PATH cargo zigbuild --release --locked --bins --target $TA
 for program in clauded claudectl clauded-runner clauded-generator; do
   wanted=$(objdump -T "$OUT/$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
   [ -n "$wanted" ] || die "$OUT/$program names no glibc version: not the program that was meant"
+  strange=$(objdump -p "$OUT/$program" | sed -n 's/^ *NEEDED *//p' | grep -vxE 'lib(c|m|dl|pthread|rt)\.so\.[0-9]+|ld-linux-x86-64\.so\.2' | tr '\n' ' ') || true
+  [ -z "$strange" ] || die "$OUT/$program needs $strange, which debian/control does not name"
   [ "$(printf '%s\n' "GLIBC_$GLIBC" "$wanted" | sort -V | tail -n 1)" = "GLIBC_$GLIBC" ] || die "$OUT/$program needs $wanted, more than $GLIBC"
 done
 
