@@ -198,6 +198,7 @@ impl Engine {
                 if let Some(old) = self.runners.insert(hello.instance.clone(), to.clone()) {
                     old.hang_up.notify_one();
                 }
+                self.metrics.link(true);
                 turn.tell(to, FromDaemon::Welcome);
                 turn.effects(state.queue.linked(hello, now), now);
             }
@@ -208,7 +209,7 @@ impl Engine {
                         turn.batch.sessions.extend(session.map(|s| (attempt, s)));
                         turn.note("task-started", Some(&instance), Some(attempt.task), format!("attempt {} runs", attempt.number), None, now);
                         if let Some(added) = self.added.remove(&attempt.task) {
-                            self.metrics.dispatched(added.elapsed());
+                            self.metrics.dispatch_latency(added.elapsed());
                         }
                     }
                     Event::Finished { attempt, report } => {
@@ -285,7 +286,7 @@ impl Engine {
         }
         let begun = Instant::now();
         let ids = self.store.commit(batch).await?;
-        self.metrics.committed(begun.elapsed());
+        self.metrics.store_commit(begun.elapsed());
         Ok(ids)
     }
 
@@ -301,7 +302,7 @@ impl Engine {
                 }
                 Action::Count(instance, kind, created, report) => {
                     let waited = Duration::try_from(report.started.duration_since(created)).unwrap_or_default();
-                    self.metrics.task_finished(instance.as_str(), kind.as_str(), &report, waited);
+                    self.metrics.task_finished(&instance, &kind, &report, waited);
                     self.logs.notify_waiters();
                 }
                 Action::Run { placement, resume } => {

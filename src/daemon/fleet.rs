@@ -95,7 +95,7 @@ impl Fleet {
                 }
                 Transition::Restarted(cause) => {
                     *self.restarts.entry(name.clone()).or_default() += 1;
-                    metrics.restarted(name.as_str(), &cause.result);
+                    metrics.restart(&name, &cause.result);
                     tracing::warn!(instance = %name, cause = %cause.result, "restarted: {}", cause.detail);
                     turn.note("instance-restarted", Some(&name), None, cause.detail, Some(cause.result), now);
                 }

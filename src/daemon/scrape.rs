@@ -1,10 +1,16 @@
-//! What a scrape reads: the engine's state and the instances' cgroups.
+//! What a scrape begins with: the engine's state, and where the instances' cgroups are.
 
 use super::engine::State;
+use crate::core::ids::{FLEET_SLICE, InstanceName};
+use crate::core::instance::ActiveState;
+use crate::core::task::TaskState;
+use crate::metrics::{InstanceSample, Snapshot};
 use crate::platform::cgroup::Group;
-use std::path::Path;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-/// The group that holds everything of an instance: its slice where it has one of its own, else its service.
+/// The group that holds everything of an instance: its slice where its service is in one, else its service.
 pub(super) fn instance_group(mount: &Path, control_group: &str) -> Group {
     let service = mount.join(control_group.trim_start_matches('/'));
     match service.parent() {
@@ -12,4 +18,67 @@ pub(super) fn instance_group(mount: &Path, control_group: &str) -> Group {
         _ => Group::at(service),
     }
 }
-pub(super) fn snapshot(_state: &State, _m: Option<&Path>) {}
+
+/// The engine's view. Counts of ended tasks are the store's.
+pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static str) -> Snapshot {
+    let names: BTreeSet<&InstanceName> = state.config.instances.keys().chain(state.fleet.iter().map(|seen| &seen.name)).collect();
+    let instances = names.into_iter().map(|name| {
+        let seen = state.fleet.get(name);
+        let cgroup = mount.map(|mount| match seen.map(|s| s.control_group.as_str()).filter(|g| !g.is_empty()) {
+            Some(group) => instance_group(mount, group).path().to_owned(),
+            None => mount.join(slice_path(name)),
+        });
+        InstanceSample {
+            name: name.clone(),
+            active: seen.map_or(ActiveState::Inactive, |s| s.active),
+            since: seen.and_then(|s| s.since),
+            profile: state.config.instance(name).profile,
+            cgroup,
+            linked: state.queue.is_linked(name),
+        }
+    });
+    let mut tasks = BTreeMap::new();
+    for task in state.queue.tasks() {
+        *tasks.entry(task.state.name()).or_default() += 1;
+    }
+    Snapshot {
+        now: Timestamp::now(),
+        supervisor,
+        supervisor_connected: state.fleet.problem().is_none(),
+        instances: instances.collect(),
+        fleet: mount.map(|mount| mount.join("claude.slice").join(FLEET_SLICE)),
+        tasks,
+        holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
+    }
+}
+
+/// Adds the counts of ended tasks; of those that have not ended the queue knows better.
+pub(super) fn add_ended(snapshot: &mut Snapshot, counts: Vec<(String, u64)>) {
+    for (state, count) in counts {
+        if let Some(name) = TaskState::NAMES.into_iter().find(|name| *name == state) {
+            snapshot.tasks.entry(name).or_insert(count);
+        }
+    }
+}
+
+/// Where systemd puts an instance's slice: each dash nests one deeper (systemd.slice(5)).
+fn slice_path(name: &InstanceName) -> PathBuf {
+    let slice = name.slice();
+    let stem = slice.trim_end_matches(".slice");
+    let dashes = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
+    dashes.filter_map(|at| stem.get(..at)).map(|part| format!("{part}.slice")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_nest_by_dashes() {
+        let name: InstanceName = "team-boss".parse().expect("valid");
+        let path = "claude.slice/claude-code.slice/claude-code-team.slice/claude-code-team-boss.slice";
+        assert_eq!(slice_path(&name), Path::new(path));
+        assert_eq!(instance_group(Path::new("/m"), &format!("/{path}/claude-code@team-boss.service")).path(), Path::new("/m").join(path));
+        assert_eq!(instance_group(Path::new("/m"), "/x/clauded/a").path(), Path::new("/m/x/clauded/a"));
+    }
+}

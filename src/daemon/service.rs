@@ -381,11 +381,10 @@ impl Service for Verbs {
 
     fn metrics(&self) -> Answer<'_, String> {
         Box::pin(async {
-            let mount = self.cgroups.clone();
-            let snapshot = self.look(move |state| scrape::snapshot(state, mount.as_deref())).await?;
-            let metrics = self.metrics.clone();
-            let text = tokio::task::spawn_blocking(move || metrics.render(snapshot)).await;
-            text.map_err(|e| refused(500, "metrics", e.to_string()))?.map_err(|e| refused(500, "metrics", e.to_string()))
+            let (mount, supervisor) = (self.cgroups.clone(), self.units.supervisor());
+            let mut snapshot = self.look(move |state| scrape::snapshot(state, mount.as_deref(), supervisor)).await?;
+            scrape::add_ended(&mut snapshot, self.store.task_counts().await?);
+            self.metrics.scrape(snapshot).await.map_err(|e| refused(500, "metrics", e.to_string()))
         })
     }
 

@@ -10,7 +10,7 @@ use super::{launch, link};
 use crate::config::{Config, Paths, Supervisor};
 use crate::core::ids::InstanceName;
 use crate::http;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Numbers};
 use crate::platform::store::SqliteStore;
 use crate::platform::units::{UnitEvent, Units};
 use crate::platform::{cgroup, process, sys, systemd};
@@ -109,7 +109,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let store = SqliteStore::open(&config.store.path).await?;
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(Numbers::read)?);
     let (events, _) = broadcast::channel(EVENTS);
     let log_grew = Arc::new(Notify::new());
     let watchdog = sd_notify::watchdog_enabled();

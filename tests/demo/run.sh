@@ -62,17 +62,13 @@ limits = { memory = "128M", memory-high = "infinity", swap = "0" }
 TOML
 
 bold "clauded, without systemd"
-mkfifo "$world/ready"
-notify=$world/notify
-python3 - "$notify" "$world/ready" <<'PY' 2>/dev/null & waiter=$!
-import socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); open(sys.argv[2], "w").write("bound\n")
-while b"READY=1" not in s.recv(4096): pass
-PY
-if read -r _ < "$world/ready"; then :; fi
-NOTIFY_SOCKET=$notify clauded --config "$world/clauded.toml" --state-directory "$world/state" --runtime-directory "$world/run" \
+clauded --config "$world/clauded.toml" --state-directory "$world/state" --runtime-directory "$world/run" \
     --instances-directory "$world/instances" 2>"$world/clauded.log" & daemon=$!
-wait "$waiter"
+for _ in {1..100}; do
+    claudectl version >/dev/null 2>&1 && break
+    kill -0 "$daemon" 2>/dev/null || exit 1
+    sleep 0.05
+done
 show claudectl start parser docs greedy
 
 bold "Five tasks on three instances"
@@ -103,5 +99,4 @@ show claudectl task list --all
 bold "The instances"
 show claudectl status
 bold "What Prometheus would see"
-curl -sS --unix-socket "$CLAUDED_SOCKET" http://localhost/metrics 2>/dev/null \
-    | grep -E '^clauded_(tasks_finished_total|cost_usd_total|instance_state\{.*\} 1|tokens_total)' || claudectl events
+claudectl metrics | grep -E '^clauded_(tasks_finished_total|cost_usd_total|tokens_total|instance_state\{.*\} 1)'

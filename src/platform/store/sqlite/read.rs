@@ -133,6 +133,17 @@ impl SqliteStore {
         rows.and_then(domain).map_err(self.at("read events"))
     }
 
+    /// How many tasks are in each state.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn task_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let sql = "SELECT state, count(*) FROM tasks GROUP BY state";
+        let rows: Result<Vec<(String, i64)>, Fault> = sqlx::query_as(sql).fetch_all(&self.readers).await.map_err(Fault::from);
+        let rows = rows.map_err(self.at("count tasks"))?;
+        Ok(rows.into_iter().map(|(state, count)| (state, u64::try_from(count).unwrap_or_default())).collect())
+    }
+
     /// The number of the last event; 0 if there is none.
     ///
     /// # Errors
