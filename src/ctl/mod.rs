@@ -1,8 +1,79 @@
 //! The command line, a client of the API: one file per family of verbs.
 
+mod args;
+mod client;
+mod completions;
+mod config;
+mod doctor;
+mod events;
+mod failure;
+mod instance;
+mod logs;
+mod man;
+mod output;
+mod program;
+mod quantity;
+mod sse;
+mod status;
+mod task;
+mod version;
+
+use args::{Cli, Command, ConfigCommand};
+use clap::Parser;
+use client::Client;
+use failure::{Failure, Outcome};
+use output::Screen;
 use std::process::ExitCode;
 
-/// The program `claudectl`.
+/// The program `claudectl`. The exit codes are in `claudectl --help`.
 pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and versions come this way too, with code 0; whoever reads them may have gone (EPIPE).
+            let _ = answer.print();
+            return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2));
+        }
+    };
+    let screen = Screen::detect(cli.global.output);
+    match dispatch(cli, &screen) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Negative) => ExitCode::FAILURE,
+        Err(failure) => {
+            screen.failure(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
 }
+
+fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
+    let global = &cli.global;
+    // These need no daemon.
+    match &cli.command {
+        Command::Completions { shell } => return completions::run(screen, *shell),
+        Command::Man { directory } => return man::run(directory),
+        Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
+        _ => {}
+    }
+    let client = &Client::new(global)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Failed(format!("cannot start the event loop: {e}")))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Status { name } => status::run(client, screen, name.as_ref()).await,
+            Command::Start(names) => instance::act(client, screen, "start", &names).await,
+            Command::Stop(names) => instance::act(client, screen, "stop", &names).await,
+            Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
+            Command::Limit(limit) => instance::limit(client, screen, &limit).await,
+            Command::Task(command) => task::run(client, screen, command).await,
+            Command::Events(args) => events::run(client, screen, &args).await,
+            Command::Logs(args) => logs::run(client, screen, &args).await,
+            Command::Doctor => doctor::run(client, screen, global).await,
+            Command::Version => version::run(client, screen).await,
+            Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The command line as clap sees it: global options and the tree of commands. Help texts here are also the man pages.
+
+use super::task::args::TaskCommand;
+use crate::core::ids::InstanceName;
+use crate::core::limits::{CpuQuota, MemoryLimit, TasksMax, Weight};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// The exit codes, for `--help`; the man page has them too.
+pub(super) const EXIT_STATUS: &str = "\
+  0    done
+  1    the thing itself failed: a task failed or was cancelled, doctor or config check found problems
+  2    the command line is wrong
+  3    there is no such instance or task
+  4    no permission
+  5    clauded is not running, or does not answer
+  6    the time of --timeout is over
+  7    clauded refused the request
+  130  interrupted by Ctrl-C while waiting; the task goes on";
+
+const EXAMPLES: &str = "\
+Examples:
+  claudectl status                                   every instance at a glance
+  claudectl start feature-x                          start claude-code@feature-x
+  claudectl task add --wait 'Fix the failing test'   queue a task and wait for it
+  claudectl task log -f 12                           watch what the agent does
+  claudectl doctor                                   what is missing on this host?";
+
+fn after_help() -> String {
+    format!("Exit status:\n{EXIT_STATUS}\n\n{EXAMPLES}")
+}
+
+/// `claudectl`.
+#[derive(Debug, Parser)]
+#[command(name = "claudectl", version, about = "Controls clauded and its fleet of Claude Code agents", after_help = after_help(), subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Global {
+    /// How to print: tables for people, or the API's JSON unchanged; with json, errors too are JSON on standard error
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT", help_heading = "Global options")]
+    pub(super) output: Format,
+    /// Talk to the calling user's own clauded (clauded --user)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) user: bool,
+    /// The API's socket [default: /run/clauded/api.sock, with --user $XDG_RUNTIME_DIR/clauded/api.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "CLAUDED_SOCKET", hide_env_values = true, help_heading = "Global options")]
+    pub(super) socket: Option<PathBuf>,
+    /// Talk over TCP instead, such as http://127.0.0.1:8888; needs --token-file
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub(super) host: Option<String>,
+    /// The file with the bearer token for --host
+    #[arg(long, global = true, value_name = "FILE", env = "CLAUDED_TOKEN_FILE", hide_env_values = true, help_heading = "Global options")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Tables and text for people
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show all instances, or one with its caps, task and restarts
+    #[command(
+        after_help = "Examples:\n  claudectl status\n  claudectl status feature-x\n  claudectl status -o json | jq -r '.[] | select(.active==\"failed\").name'"
+    )]
+    Status {
+        /// The instance; all of them if absent
+        name: Option<InstanceName>,
+    },
+    /// Start instances and wait until they are ready
+    #[command(after_help = "Examples:\n  claudectl start feature-x\n  claudectl start team-a team-b\n\nThe same as: systemctl start claude-code@feature-x")]
+    Start(Names),
+    /// Stop instances and wait until nothing of them runs; a running task resumes after the next start
+    #[command(after_help = "Examples:\n  claudectl stop feature-x")]
+    Stop(Names),
+    /// Stop and start instances; a running task resumes in the same session
+    #[command(after_help = "Examples:\n  claudectl restart feature-x")]
+    Restart(Names),
+    /// Change the limits of an instance at once, without a restart
+    #[command(
+        after_help = "Examples:\n  claudectl limit feature-x --memory 6G\n  claudectl limit feature-x --cpu 150% --tasks 512 --persist\n  claudectl limit feature-x --memory infinity\n\n\
+                      Amounts of memory are 512M, 6G, 80% (of the host) or infinity; --cpu 200% is two CPUs.\nWithout --persist a limit holds until the next boot or reload."
+    )]
+    Limit(Limit),
+    /// Add, list, watch and end tasks
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Show what has happened: tasks, starts, exits and restarts with their causes
+    #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
+    Events(Events),
+    /// Show the journal of an instance's unit
+    #[command(
+        after_help = "Examples:\n  claudectl logs feature-x -f\n  claudectl logs feature-x -n 50\n\nThe same as: journalctl -u claude-code@feature-x\nWhat an agent did in a task: claudectl task log ID"
+    )]
+    Logs(Logs),
+    /// Work with the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check this host: systemd, cgroups, clauded, the agent and its login, git, disk, ports; and say what to do
+    #[command(
+        after_help = "Examples:\n  claudectl doctor\n  claudectl --user doctor\n  sudo claudectl doctor       sees what root alone may see\n\nExits with 1 if there is a problem; warnings alone exit with 0."
+    )]
+    Doctor,
+    /// Show the versions of claudectl and of the running clauded
+    #[command(after_help = "Examples:\n  claudectl version\n  claudectl version -o json")]
+    Version,
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  claudectl completions bash > /etc/bash_completion.d/claudectl\n  claudectl completions zsh > \"${fpath[1]}/_claudectl\"\n  claudectl completions fish > ~/.config/fish/completions/claudectl.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory; must exist
+        directory: PathBuf,
+    },
+}
+
+/// Instances to act on.
+#[derive(Debug, Args)]
+pub(super) struct Names {
+    /// The instances, the NAME of claude-code@NAME
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<InstanceName>,
+}
+
+/// New limits.
+#[derive(Debug, Args)]
+#[group(id = "new_limits", required = true, multiple = true, args = ["memory", "memory_high", "swap", "cpu", "cpu_weight", "io_weight", "tasks"])]
+pub(super) struct Limit {
+    /// The instance
+    pub(super) name: InstanceName,
+    /// Most memory; past it the kernel kills (MemoryMax=)
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<MemoryLimit>,
+    /// Memory past which the kernel throttles and reclaims (MemoryHigh=)
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory_high: Option<MemoryLimit>,
+    /// Most swap (MemorySwapMax=)
+    #[arg(long, value_name = "SIZE")]
+    pub(super) swap: Option<MemoryLimit>,
+    /// CPU time, in per cent of one CPU (CPUQuota=)
+    #[arg(long, value_name = "PERCENT")]
+    pub(super) cpu: Option<CpuQuota>,
+    /// Share of the CPU under contention, 1 to 10000 (CPUWeight=)
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) cpu_weight: Option<Weight>,
+    /// Share of I/O under contention, 1 to 10000 (IOWeight=)
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) io_weight: Option<Weight>,
+    /// Most processes and threads (TasksMax=)
+    #[arg(long, value_name = "N")]
+    pub(super) tasks: Option<TasksMax>,
+    /// Also write it into the configuration, so that it holds after a reboot
+    #[arg(long)]
+    pub(super) persist: bool,
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Go on printing events as they happen; reconnects and misses none
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only events with a number above N
+    #[arg(long, value_name = "N")]
+    pub(super) after: Option<i64>,
+    /// Only the last N events [default: all; with --follow those to come]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) lines: Option<usize>,
+}
+
+/// Which part of a journal.
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// The instance
+    pub(super) name: InstanceName,
+    /// Go on printing lines as they come
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) lines: Option<u32>,
+}
+
+/// `claudectl config …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check the configuration and print every problem with its file and line
+    #[command(
+        after_help = "Examples:\n  claudectl config check\n  claudectl config check ./clauded.toml\n\nAfter a change: claudectl config check && systemctl reload clauded"
+    )]
+    Check {
+        /// The file [default: /etc/clauded/clauded.toml, with --user ~/.config/clauded/clauded.toml]
+        file: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,161 @@
+//! `claudectl task show`: a task, its bounds, and how each attempt ended and what it used.
+
+use crate::ctl::client::{Client, decode};
+use crate::ctl::failure::{Failure, Outcome};
+use crate::ctl::output::{Screen, Style};
+use crate::ctl::quantity::{age, between, bytes, clean, dollars, line, span};
+use crate::proto::api::{Attempt, TaskDetail};
+use jiff::Timestamp;
+
+/// `claudectl task show`
+pub(super) async fn run(client: &Client, screen: &Screen, id: i64) -> Result<Outcome, Failure> {
+    let body = client.get(&format!("/api/v1/tasks/{id}")).await?;
+    if screen.json() {
+        screen.body(&body)?;
+    } else {
+        screen.print(&render(screen.style(), &decode(&body)?, Timestamp::now()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
+    let task = &detail.task;
+    let reason = task.reason.as_deref().map(|r| format!(" ({})", clean(r))).unwrap_or_default();
+    let when = |time: &str| format!("{} ({})", clean(time), age(time, now));
+    let bounds: Vec<String> = [
+        detail.timeout_seconds.map(|s| format!("{} an attempt", span(s as f64))),
+        detail.budget_usd.map(|usd| format!("{} in all", dollars(usd))),
+        detail.max_turns.map(|n| format!("{n} turns an attempt")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut text = style.fields(&[
+        ("Task", task.id.to_string()),
+        ("Title", line(&task.title, 200)),
+        ("Type", clean(&task.kind)),
+        ("State", format!("{}{reason}", style.state(&clean(&task.state)))),
+        ("Detail", clean(&task.detail)),
+        ("For", task.instance.as_deref().map_or_else(|| "any instance".to_owned(), clean)),
+        ("On", task.placed_on.as_deref().map(clean).unwrap_or_default()),
+        ("Added", when(&task.created)),
+        ("Not before", task.not_before.as_deref().map(when).unwrap_or_default()),
+        ("Ended", task.finished.as_deref().map(when).unwrap_or_default()),
+        ("Bounds", bounds.join(", ")),
+        ("Cost", dollars(task.cost_usd)),
+        ("Prompt", clean(detail.prompt.trim_end())),
+    ]);
+    if !detail.history.is_empty() {
+        text.push('\n');
+        let rows = detail.history.iter().map(|a| row(style, a, now)).collect();
+        text.push_str(
+            &style.table(&["TRY", "OUTCOME", "INSTANCE", "TOOK", "TURNS", "TOOLS", "TOKENS", "COST", "CPU", "PEAK", "READ", "WRITTEN", "STALLED"], rows),
+        );
+    }
+    for attempt in &detail.history {
+        text.push_str(&words(style, attempt));
+    }
+    text
+}
+
+fn row(style: Style, a: &Attempt, now: Timestamp) -> Vec<String> {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let outcome = style.state(&clean(a.outcome.as_deref().unwrap_or(if a.started.is_some() { "running" } else { "assigned" })));
+    let reason = a.reason.as_deref().map(|r| format!(" ({})", clean(r))).unwrap_or_default();
+    let end = a.finished.clone().unwrap_or_else(|| now.to_string());
+    let (read, written) = a.tokens.values().fold((0, 0), |(i, o), t| (i + t.input + t.cache_read + t.cache_creation, o + t.output));
+    let sum = |a: Option<f64>, b: Option<f64>| if a.is_none() && b.is_none() { None } else { Some(a.unwrap_or(0.0) + b.unwrap_or(0.0)) };
+    let stalled = sum(sum(a.cpu_stall_seconds, a.memory_stall_seconds), a.io_stall_seconds);
+    vec![
+        a.number.to_string(),
+        format!("{outcome}{reason}"),
+        clean(&a.instance),
+        or_dash(a.started.as_deref().and_then(|start| between(start, &end)).map(span)),
+        a.turns.to_string(),
+        a.tool_calls.to_string(),
+        format!("{read} in, {written} out"),
+        dollars(a.cost_usd),
+        or_dash(sum(a.cpu_user_seconds, a.cpu_system_seconds).map(span)),
+        or_dash(a.memory_peak_bytes.map(bytes)),
+        or_dash(a.io_read_bytes.map(bytes)),
+        or_dash(a.io_write_bytes.map(bytes)),
+        or_dash(stalled.map(span)),
+    ]
+}
+
+/// How an attempt ended in a sentence, and the agent's last words.
+fn words(style: Style, a: &Attempt) -> String {
+    let exit = match (a.exit_code, a.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (Some(code), None) => format!("exit status {code}"),
+        (None, None) => String::new(),
+    };
+    let kills = a.oom_kills.filter(|n| *n > 0).map(|n| format!("{n} processes killed for want of memory")).unwrap_or_default();
+    let ended: Vec<String> = [clean(&a.detail), exit, kills].into_iter().filter(|t| !t.is_empty()).collect();
+    let fields = style.fields(&[("Ended", ended.join("; ")), ("Session", a.session.clone().unwrap_or_default()), ("Said", clean(a.text.trim_end()))]);
+    if fields.is_empty() { fields } else { format!("\nAttempt {}\n{fields}", a.number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::api::TokenCounts;
+
+    #[test]
+    fn a_task_with_its_attempt() {
+        let attempt = Attempt {
+            number: 1,
+            instance: "feature-x".into(),
+            started: Some("2026-11-21T09:00:00Z".into()),
+            finished: Some("2026-11-21T09:03:20Z".into()),
+            outcome: Some("failed".into()),
+            reason: Some("oom".into()),
+            detail: "killed at its limit of 4G".into(),
+            signal: Some(9),
+            turns: 3,
+            tool_calls: 2,
+            cost_usd: 0.0121,
+            tokens: [("m".to_owned(), TokenCounts { input: 100, output: 7, cache_read: 20, cache_creation: 3 })].into(),
+            cpu_user_seconds: Some(1.0),
+            cpu_system_seconds: Some(0.5),
+            memory_peak_bytes: Some(4 << 30),
+            oom_kills: Some(1),
+            text: "I was\nreading".into(),
+            ..Attempt::default()
+        };
+        let detail = TaskDetail {
+            task: super::super::example(),
+            prompt: "Fix the parser\nand test it\n".into(),
+            timeout_seconds: Some(1800),
+            budget_usd: Some(2.5),
+            max_turns: None,
+            history: vec![attempt],
+        };
+        let now = "2026-11-21T10:00:00Z".parse().expect("time");
+        assert_eq!(
+            render(Style::default(), &detail, now),
+            "      Task: 12
+     Title: Fix the parser
+      Type: bugfix
+     State: failed (oom)
+    Detail: killed at its limit of 4G
+       For: any instance
+        On: feature-x
+     Added: 2026-11-21T09:00:00Z (1h ago)
+     Ended: 2026-11-21T09:30:00Z (30m ago)
+    Bounds: 30m an attempt, $2.50 in all
+      Cost: $0.0121
+    Prompt: Fix the parser
+            and test it
+
+TRY  OUTCOME       INSTANCE   TOOK    TURNS  TOOLS  TOKENS         COST     CPU   PEAK  READ  WRITTEN  STALLED
+1    failed (oom)  feature-x  3m 20s  3      2      123 in, 7 out  $0.0121  1.5s  4G    -     -        -
+
+Attempt 1
+  Ended: killed at its limit of 4G; signal 9; 1 processes killed for want of memory
+   Said: I was
+         reading
+"
+        );
+    }
+}
