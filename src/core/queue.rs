@@ -3,10 +3,13 @@
 //! The caller commits all [`Effect::Save`] of a call to the store before it performs any other effect of it. If that fails it
 //! throws this queue away and loads it again: the store is the truth, this is its working copy.
 
+mod index;
+
 use super::attempt::{Ended, Reason, Report};
 use super::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use super::retry::{self, Next};
 use super::task::{Placement, Target, Task, TaskState, TaskType};
+use index::{Placed, Ready};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +48,8 @@ pub enum Effect {
 /// What is to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// The task's row: state, counters, home.
+    /// The task's row: state, counters, home. Its cost is the sum over its reports, which the store adds up itself, so that
+    /// one that comes twice costs once.
     Task(Box<Task>),
     /// A new attempt was given to an instance.
     Attempt(Placement),
@@ -81,50 +85,12 @@ pub struct Queue {
     tasks: BTreeMap<TaskId, Task>,
     links: BTreeMap<InstanceName, Link>,
     ready: Ready,
+    placed: Placed,
+    /// Attempts that were closed without their runner's word; that may still come, and with it their cost.
+    unheard: BTreeSet<AttemptId>,
     delayed: BTreeSet<(Timestamp, TaskId)>,
     holds: BTreeMap<String, Timestamp>,
     jitter: u64,
-}
-
-/// The tasks that could start now, by who may take them, oldest first.
-#[derive(Debug, Default)]
-struct Ready {
-    any: BTreeSet<TaskId>,
-    bound: BTreeMap<InstanceName, BTreeSet<TaskId>>,
-}
-
-impl Ready {
-    fn add(&mut self, task: &Task) {
-        match bound_to(task) {
-            Some(name) => self.bound.entry(name.clone()).or_default().insert(task.id),
-            None => self.any.insert(task.id),
-        };
-    }
-
-    fn remove(&mut self, task: &Task) {
-        self.any.remove(&task.id);
-        if let Some(name) = bound_to(task)
-            && let Some(set) = self.bound.get_mut(name)
-        {
-            set.remove(&task.id);
-            if set.is_empty() {
-                self.bound.remove(name);
-            }
-        }
-    }
-
-    fn first_for(&self, name: &InstanceName) -> Option<TaskId> {
-        let bound = self.bound.get(name).and_then(|set| set.first());
-        bound.into_iter().chain(self.any.first()).min().copied()
-    }
-}
-
-/// The one instance that may take the task, if it is bound: as asked for, or because its session lives there.
-fn bound_to(task: &Task) -> Option<&InstanceName> {
-    match &task.target {
-        Target::Instance(name) => Some(name),
-        Target::Any => task.home.as_ref(),
-    }
 }
 
 impl Queue {
@@ -216,15 +182,15 @@ impl Queue {
                     // It never reached the runner.
                     busy = Some(p.attempt);
                     if task.cancelling {
-                        effects.extend(self.close(task.id, &unseen(Ended::Cancelled, "cancelled before it began", now), now));
+                        effects.extend(self.give_up(task.id, Ended::Cancelled, "cancelled before it began", now));
                         busy = None;
                     } else {
-                        effects.push(Effect::Run { placement: p.clone(), resume: task.home.is_some() });
+                        effects.push(Effect::Run { placement: p.clone(), resume: task.home.as_ref() == Some(&instance) });
                     }
                 }
                 (TaskState::Assigned(_) | TaskState::Running(_), _) => {
                     let lost = Ended::Failed { reason: Reason::Lost, transient: true };
-                    effects.extend(self.close(task.id, &unseen(lost, "its runner does not know of it any more", now), now));
+                    effects.extend(self.give_up(task.id, lost, "its runner does not know of it any more", now));
                 }
                 _ => {}
             }
@@ -260,7 +226,7 @@ impl Queue {
         self.unlinked(instance, invocation);
         let gone: Vec<TaskId> = self.placed_on(instance).filter(|t| t.state.placement().is_some_and(|p| p.invocation == *invocation)).map(|t| t.id).collect();
         let ended = if orderly { Ended::Interrupted } else { Ended::Failed { reason: Reason::Lost, transient: true } };
-        let mut effects: Vec<Effect> = gone.into_iter().flat_map(|id| self.close(id, &unseen(ended.clone(), detail, now), now)).collect();
+        let mut effects: Vec<Effect> = gone.into_iter().flat_map(|id| self.give_up(id, ended.clone(), detail, now)).collect();
         effects.extend(self.dispatch());
         effects
     }
@@ -335,12 +301,22 @@ impl Queue {
         let mut effects = vec![Effect::Save(Change::Report(attempt, Box::new(report.clone())))];
         let Some(task) = self.tasks.get_mut(&attempt.task) else { return effects };
         let waits = matches!(task.state, TaskState::Pending { .. }) && task.attempts == attempt.number;
-        task.cost += report.agent.cost;
+        if self.unheard.remove(&attempt) {
+            task.cost += report.agent.cost;
+        }
         if waits && report.ended == Ended::Succeeded {
             effects.extend(self.settle(attempt.task, TaskState::Succeeded, now));
         } else {
             effects.push(Effect::Save(Change::Task(Box::new(task.clone()))));
         }
+        effects
+    }
+
+    /// Closes an attempt whose end nobody saw.
+    fn give_up(&mut self, id: TaskId, ended: Ended, detail: &str, now: Timestamp) -> Vec<Effect> {
+        let attempt = self.tasks.get(&id).and_then(|task| task.state.placement()).map(|p| p.attempt);
+        let effects = self.close(id, &unseen(ended, detail, now), now);
+        self.unheard.extend(attempt.filter(|_| self.tasks.contains_key(&id)));
         effects
     }
 
@@ -369,7 +345,9 @@ impl Queue {
             (Ended::Limited { until }, _) => {
                 let at = until.filter(|u| *u > now).or_else(|| now.checked_add(retry::LIMIT_UNKNOWN).ok());
                 if let (Some(at), Some(link)) = (at, self.links.get(&placement.instance)) {
-                    self.holds.insert(link.account.clone(), at);
+                    // An account may be at several limits; the last to reset holds it.
+                    let until = self.holds.entry(link.account.clone()).or_insert(at);
+                    *until = at.max(*until);
                 }
                 TaskState::Pending { not_before: at }
             }
@@ -383,6 +361,7 @@ impl Queue {
     fn settle(&mut self, id: TaskId, state: TaskState, now: Timestamp) -> Vec<Effect> {
         let Some(mut task) = self.tasks.remove(&id) else { return Vec::new() };
         self.ready.remove(&task);
+        self.placed.remove(&task);
         if let TaskState::Pending { not_before: Some(at) } = task.state {
             self.delayed.remove(&(at, id));
         }
@@ -394,18 +373,20 @@ impl Queue {
         if !task.state.is_final() {
             self.place(&task);
             self.tasks.insert(id, task);
+        } else {
+            self.unheard.retain(|attempt| attempt.task != id);
         }
         vec![saved]
     }
 
-    /// Enters a pending task where [`Queue::dispatch`] or [`Queue::tick`] finds it.
+    /// Enters a task where it is looked for.
     fn place(&mut self, task: &Task) {
         match task.state {
             TaskState::Pending { not_before: None } => self.ready.add(task),
             TaskState::Pending { not_before: Some(at) } => {
                 self.delayed.insert((at, task.id));
             }
-            _ => {}
+            _ => self.placed.add(task),
         }
     }
 
@@ -424,6 +405,7 @@ impl Queue {
             link.busy = Some(placement.attempt);
             let resume = task.home.as_ref() == Some(name);
             task.state = TaskState::Assigned(placement.clone());
+            self.placed.add(task);
             effects.push(Effect::Save(Change::Task(Box::new(task.clone()))));
             effects.push(Effect::Save(Change::Attempt(placement.clone())));
             effects.push(Effect::Run { placement, resume });
@@ -435,11 +417,11 @@ impl Queue {
     fn lost_unless(&mut self, instance: &InstanceName, invocation: &InvocationId, now: Timestamp) -> Vec<Effect> {
         let gone: Vec<TaskId> = self.placed_on(instance).filter(|t| t.state.placement().is_some_and(|p| p.invocation != *invocation)).map(|t| t.id).collect();
         let lost = Ended::Failed { reason: Reason::Lost, transient: true };
-        gone.into_iter().flat_map(|id| self.close(id, &unseen(lost.clone(), "the instance was restarted while it ran", now), now)).collect()
+        gone.into_iter().flat_map(|id| self.give_up(id, lost.clone(), "the instance was restarted while it ran", now)).collect()
     }
 
     fn placed_on<'a>(&'a self, instance: &'a InstanceName) -> impl Iterator<Item = &'a Task> {
-        self.tasks.values().filter(move |t| t.state.placement().is_some_and(|p| p.instance == *instance))
+        self.placed.on(instance).filter_map(|id| self.tasks.get(&id))
     }
 
     /// A fraction that differs from call to call. It only has to spread retries, so a Weyl sequence will do.

@@ -217,7 +217,7 @@ pub struct Task {
     pub state: TaskState,
     /// Attempts begun so far.
     pub attempts: u32,
-    /// Failed attempts in a row of the current reason, for the retry rule; a person's retry sets it to 0.
+    /// Failed attempts that were followed by another, for the retry rule; a person's retry sets it to 0.
     pub failures: u32,
     /// The instance whose session is to be resumed, once there is one.
     pub home: Option<InstanceName>,

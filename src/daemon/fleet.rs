@@ -142,11 +142,8 @@ fn describe_change(before: &Limits, after: &Limits) -> String {
     let new: BTreeMap<_, _> = after.directives().into_iter().collect();
     let shown = |value: Option<&String>| value.filter(|v| !v.is_empty()).cloned().unwrap_or_else(|| "none".to_owned());
     let keys = old.keys().chain(new.keys()).collect::<std::collections::BTreeSet<_>>();
-    let changes: Vec<_> = keys
-        .into_iter()
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(|key| format!("{key} {} → {}", shown(old.get(*key)), shown(new.get(*key))))
-        .collect();
+    let changes: Vec<_> =
+        keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).map(|key| format!("{key} {} → {}", shown(old.get(*key)), shown(new.get(*key)))).collect();
     changes.join(", ")
 }
 

@@ -79,7 +79,8 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: 
         Err(_) => return Err(LinkError::Protocol("no Hello in time".to_owned())),
     };
     if hello.version > VERSION {
-        let message = format!("this clauded speaks version {VERSION} of the link, the runner {}; restart clauded, which is older than the runner", hello.version);
+        let message =
+            format!("this clauded speaks version {VERSION} of the link, the runner {}; restart clauded, which is older than the runner", hello.version);
         let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
         return Err(LinkError::Refused(message));
     }

@@ -69,7 +69,9 @@ impl Logs {
             let read = file.read_at(&mut bytes, offset - base).map_err(|e| named(&name, "read", e))?;
             bytes.truncate(read);
             // At the end of an older file the newer one goes on.
-            if bytes.is_empty() && let Some(next) = bases.get(at + 1).filter(|next| **next > offset) {
+            if bytes.is_empty()
+                && let Some(next) = bases.get(at + 1).filter(|next| **next > offset)
+            {
                 return self.read(instance, attempt, *next);
             }
             return Ok(Piece { offset, bytes });

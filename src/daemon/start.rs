@@ -70,12 +70,12 @@ fn begin(args: &Args) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&paths.state).with_context(|| format!("making {}", paths.state.display()))?;
     let _lock = lock(&paths)?;
     let passed = passed_sockets()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the event loop")?
-        .block_on(serve(args, paths, Arc::new(config), passed))
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the event loop")?.block_on(serve(
+        args,
+        paths,
+        Arc::new(config),
+        passed,
+    ))
 }
 
 /// One daemon per state directory.
@@ -84,7 +84,9 @@ fn lock(paths: &Paths) -> anyhow::Result<Flock<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("opening {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EAGAIN)) => bail!("{}: another clauded works on this state directory; stop it, or choose another with --state-directory", path.display()),
+        Err((_, nix::errno::Errno::EAGAIN)) => {
+            bail!("{}: another clauded works on this state directory; stop it, or choose another with --state-directory", path.display())
+        }
         Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }
@@ -121,7 +123,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let by_pid = (units.supervisor() == "process").then(|| inputs.clone());
     let identity = Arc::new(Identity::new(config.clone(), by_pid));
     let running = tokio::spawn(engine.run(receiver));
-    let autostart = (units.supervisor() == "process").then(|| autostarted(&config)).unwrap_or_default();
+    let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
     tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart));
     tokio::spawn(link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone()));
     tokio::spawn(prune(store.clone(), shared.clone()));
@@ -181,7 +183,7 @@ fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>
                 let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
                 launch::launch(&config, &paths_of, name)
             };
-            process::spawn(process::Settings::new(paths.state.join("supervisor"), paths.runtime.clone(), Box::new(launch)), events)
+            process::spawn(process::Settings { state: paths.state.join("supervisor"), runtime: paths.runtime.clone(), launch: Box::new(launch) }, events)
         }
     };
     (units, seen)
@@ -229,7 +231,9 @@ async fn reload(paths: &Paths, shared: &Arc<RwLock<Arc<Config>>>, identity: &Ide
         }
         Err(problems) => {
             tracing::error!("the configuration was not changed, since the new one is wrong:\n{problems}");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status("serving with the configuration of before: the new one is wrong, see: claudectl config check")]);
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(
+                "serving with the configuration of before: the new one is wrong, see: claudectl config check",
+            )]);
         }
     }
 }

@@ -79,7 +79,9 @@ fn waits_for(state: &State, task: &Task) -> String {
     match bound {
         Some(name) if !state.queue.is_linked(name) => format!("waits for {name}, which does not run; start it with: claudectl start {name}"),
         Some(name) => format!("waits for {name} to be free"),
-        None if state.fleet.iter().all(|seen| !state.queue.is_linked(&seen.name)) => "waits for an instance; none runs. Start one with: claudectl start NAME".to_owned(),
+        None if state.fleet.iter().all(|seen| !state.queue.is_linked(&seen.name)) => {
+            "waits for an instance; none runs. Start one with: claudectl start NAME".to_owned()
+        }
         None => "waits for a free instance".to_owned(),
     }
 }
@@ -97,9 +99,10 @@ pub(super) fn attempt(stored: &StoredAttempt) -> api::Attempt {
     let Some(report) = &stored.report else { return base };
     let Report { ended, detail, exit, session, started, finished, agent, kernel, text } = report;
     let seconds = |usec: Option<u64>| usec.map(|u| std::time::Duration::from_micros(u).as_secs_f64());
-    let tokens = agent.tokens.iter().map(|(model, t)| {
-        (model.clone(), api::TokenCounts { input: t.input, output: t.output, cache_read: t.cache_read, cache_creation: t.cache_creation })
-    });
+    let tokens = agent
+        .tokens
+        .iter()
+        .map(|(model, t)| (model.clone(), api::TokenCounts { input: t.input, output: t.output, cache_read: t.cache_read, cache_creation: t.cache_creation }));
     api::Attempt {
         started: Some(started.to_string()),
         finished: Some(finished.to_string()),

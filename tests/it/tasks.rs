@@ -63,7 +63,11 @@ fn a_command_is_judged_by_its_exit_status() {
 
 #[test]
 fn every_reason_is_told_apart() {
-    let world = World::new("[profiles.quick]\nagent = \"claude\"\ncommand = \"AGENT\"\nstall-timeout = \"1s\"\nkill-grace = \"1s\"\n[instances.q]\nprofile = \"quick\"\n".replace("AGENT", crate::world::AGENT).as_str());
+    let world = World::new(
+        "[profiles.quick]\nagent = \"claude\"\ncommand = \"AGENT\"\nstall-timeout = \"1s\"\nkill-grace = \"1s\"\n[instances.q]\nprofile = \"quick\"\n"
+            .replace("AGENT", crate::world::AGENT)
+            .as_str(),
+    );
     world.instance("a");
     world.instance("q");
     let ended = |task: &str| {
