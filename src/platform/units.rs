@@ -71,6 +71,35 @@ pub enum Command {
     Reload(oneshot::Sender<Result<Done, UnitError>>),
 }
 
+impl Command {
+    /// The unit that it is about, for errors.
+    pub fn unit(&self) -> String {
+        match self {
+            Self::Start(name, _) | Self::Stop(name, _) | Self::Restart(name, _) => name.unit(),
+            Self::SetLimits(name, ..) => name.slice(),
+            Self::Reload(_) => "manager".to_owned(),
+        }
+    }
+
+    /// systemd's method for it, for errors.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Start(..) => "StartUnit",
+            Self::Stop(..) => "StopUnit",
+            Self::Restart(..) => "RestartUnit",
+            Self::SetLimits(..) => "SetUnitProperties",
+            Self::Reload(_) => "Reload",
+        }
+    }
+
+    /// Where the answer goes.
+    pub fn reply(self) -> oneshot::Sender<Result<Done, UnitError>> {
+        match self {
+            Self::Start(_, reply) | Self::Stop(_, reply) | Self::Restart(_, reply) | Self::SetLimits(_, _, reply) | Self::Reload(reply) => reply,
+        }
+    }
+}
+
 /// What the supervisor reports without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitEvent {
@@ -149,4 +178,18 @@ impl Units {
     pub async fn reload(&self) -> Result<Done, UnitError> {
         self.ask("manager".to_owned(), "Reload", Command::Reload).await
     }
+}
+
+/// An adapter's end of the event channel that never makes it wait: a daemon that waits for the answer to a command, and so
+/// takes no events, must not stop the adapter that is to give it.
+pub(super) fn outbox(events: mpsc::Sender<UnitEvent>) -> mpsc::UnboundedSender<UnitEvent> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = receiver.recv().await {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }

@@ -7,6 +7,7 @@ use cgroups_rs::MaxValue;
 use cgroups_rs::cpu::CpuController;
 use cgroups_rs::memory::{MemController, SetMemory};
 use cgroups_rs::pid::PidController;
+use nix::unistd::{SysconfVar, sysconf};
 use std::io;
 
 /// The period of `cpu.max` in µs, the kernel's default and systemd's.
@@ -88,9 +89,17 @@ fn attempt(
     if same { Ok(()) } else { Err(io::Error::other(format!("write {shown:?} to {}: the kernel made it {now:?}", path.display()))) }
 }
 
+/// The host's memory in bytes, what a limit in per cent is of (sysconf(3) `_SC_PHYS_PAGES`).
+pub fn host_memory() -> u64 {
+    system(SysconfVar::_PHYS_PAGES).unwrap_or(u64::MAX).saturating_mul(page_size())
+}
+
 fn page_size() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0).unwrap_or(4096)
+    system(SysconfVar::PAGE_SIZE).unwrap_or(4096)
+}
+
+fn system(variable: SysconfVar) -> Option<u64> {
+    sysconf(variable).ok().flatten().and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0)
 }
 
 fn signed(limit: Option<u64>) -> i64 {

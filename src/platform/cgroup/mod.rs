@@ -4,6 +4,7 @@
 mod limits;
 mod stats;
 
+pub use limits::host_memory;
 pub use stats::{Caps, Pressure, Stats};
 
 use super::sys::Watched;

@@ -1,0 +1,179 @@
+//! The verbs: each asks systemd for a job and answers when that job is over.
+
+use super::calls::Systemd;
+use super::properties::{Properties, observation, settings};
+use crate::core::ids::InstanceName;
+use crate::core::instance::ActiveState;
+use crate::core::limits::Limits;
+use crate::platform::cgroup::host_memory;
+use crate::platform::units::{Command, Done, UnitError};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use zbus::OwnedObjectPath;
+
+/// What the verbs that wait are told.
+#[derive(Clone, Debug)]
+pub(super) enum JobEnd {
+    /// systemd is done with a job (`JobRemoved`).
+    Removed {
+        /// The job's object path.
+        path: String,
+        /// `done`, `failed`, `timeout`, …
+        result: String,
+    },
+    /// Jobs may have ended unheard.
+    Unknown,
+}
+
+/// The verbs that wait for a job. Each listens from before its call, so that a job that ends before the call is answered
+/// is heard too.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<Mutex<Vec<mpsc::UnboundedSender<JobEnd>>>>);
+
+impl Listeners {
+    fn listen(&self) -> mpsc::UnboundedReceiver<JobEnd> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    pub(super) fn tell(&self, end: &JobEnd) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| listener.send(end.clone()).is_ok());
+    }
+
+    /// The connection is over: whoever waits is to learn it.
+    pub(super) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Why a verb failed, before it has the names of unit and method.
+enum Failure {
+    Bus(zbus::Error),
+    Disconnected,
+    Job { result: String, hint: String },
+}
+
+impl From<zbus::Error> for Failure {
+    fn from(error: zbus::Error) -> Self {
+        Self::Bus(error)
+    }
+}
+
+/// Carries out one command and answers it.
+pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) {
+    let (unit, method) = (command.unit(), command.method());
+    let outcome = match &command {
+        Command::Start(name, _) => start(&systemd, &listeners, name).await,
+        Command::Stop(name, _) => stop(&systemd, &listeners, name).await,
+        Command::Restart(name, _) => restart(&systemd, &listeners, name).await,
+        Command::SetLimits(name, limits, _) => set_limits(&systemd, name, limits).await,
+        Command::Reload(_) => systemd.call(systemd.manager.reload()).await.map(|()| Done::Changed).map_err(Failure::Bus),
+    };
+    let outcome = outcome.map_err(|failure| match failure {
+        Failure::Disconnected => UnitError::Disconnected { unit, method, supervisor },
+        Failure::Bus(error) if is_disconnection(&error) => UnitError::Disconnected { unit, method, supervisor },
+        Failure::Bus(zbus::Error::MethodError(_, Some(message), _)) => UnitError::Refused { unit, method, message },
+        Failure::Bus(error) => UnitError::Refused { unit, method, message: error.to_string() },
+        Failure::Job { result, hint } => UnitError::Job { unit, method, result, hint },
+    });
+    // Whoever asked may have gone.
+    let _ = command.reply().send(outcome);
+}
+
+fn is_disconnection(error: &zbus::Error) -> bool {
+    use zbus::fdo;
+    match error {
+        zbus::Error::InputOutput(_) => true,
+        zbus::Error::FDO(error) => {
+            matches!(**error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) | fdo::Error::NoReply(_) | fdo::Error::Disconnected(_))
+        }
+        _ => false,
+    }
+}
+
+async fn start(systemd: &Systemd, listeners: &Listeners, name: &InstanceName) -> Result<Done, Failure> {
+    let before = systemd.unit(&name.unit()).await?.unwrap_or_default();
+    if matches!(before.active(), ActiveState::Active | ActiveState::Reloading) && !before.has_job() {
+        return Ok(Done::Unchanged);
+    }
+    forgive(systemd, name, &before).await?;
+    let ends = listeners.listen();
+    let job = systemd.call(systemd.manager.start_unit(name.unit(), "replace".to_owned())).await?;
+    finish(systemd, name, job, ends).await
+}
+
+async fn stop(systemd: &Systemd, listeners: &Listeners, name: &InstanceName) -> Result<Done, Failure> {
+    match systemd.unit(&name.unit()).await? {
+        None => return Ok(Done::Unchanged),
+        Some(unit) if matches!(unit.active(), ActiveState::Inactive | ActiveState::Failed) && !unit.has_job() => return Ok(Done::Unchanged),
+        Some(_) => {}
+    }
+    let ends = listeners.listen();
+    let job = systemd.call(systemd.manager.stop_unit(name.unit(), "replace".to_owned())).await?;
+    finish(systemd, name, job, ends).await
+}
+
+async fn restart(systemd: &Systemd, listeners: &Listeners, name: &InstanceName) -> Result<Done, Failure> {
+    let before = systemd.unit(&name.unit()).await?.unwrap_or_default();
+    forgive(systemd, name, &before).await?;
+    let ends = listeners.listen();
+    let job = systemd.call(systemd.manager.restart_unit(name.unit(), "replace".to_owned())).await?;
+    finish(systemd, name, job, ends).await
+}
+
+/// A unit that was given up for restarting too often would refuse; who asks by hand wants it started.
+async fn forgive(systemd: &Systemd, name: &InstanceName, unit: &Properties) -> Result<(), Failure> {
+    if unit.active() == ActiveState::Failed {
+        systemd.call(systemd.manager.reset_failed_unit(name.unit())).await?;
+    }
+    Ok(())
+}
+
+/// Waits for the end of a job.
+async fn finish(systemd: &Systemd, name: &InstanceName, job: OwnedObjectPath, mut ends: mpsc::UnboundedReceiver<JobEnd>) -> Result<Done, Failure> {
+    let result = loop {
+        match ends.recv().await.ok_or(Failure::Disconnected)? {
+            JobEnd::Removed { path, result } if path == job.as_str() => break result,
+            JobEnd::Removed { .. } => {}
+            JobEnd::Unknown => {
+                let unit = systemd.unit(&name.unit()).await?.unwrap_or_default();
+                if !unit.has_job() {
+                    // It ended while nobody listened: the unit itself says how.
+                    break if unit.active() == ActiveState::Failed { "failed" } else { "done" }.to_owned();
+                }
+            }
+        }
+    };
+    if result == "done" {
+        return Ok(Done::Changed);
+    }
+    let unit = systemd.unit(&name.unit()).await?.unwrap_or_default();
+    let cause = observation(name.clone(), &unit, &Properties::default()).cause();
+    let said = if cause.result == "success" || cause.result.is_empty() { String::new() } else { format!(": {}", cause.detail) };
+    Err(Failure::Job { result, hint: format!("{said}; see journalctl -u {}", name.unit()) })
+}
+
+async fn set_limits(systemd: &Systemd, name: &InstanceName, limits: &Limits) -> Result<Done, Failure> {
+    let settings = settings(limits, host_memory());
+    let slice = systemd.loaded(&name.slice()).await?;
+    let new: Vec<_> = settings.iter().copied().filter(|(property, value)| slice.number(property) != Some(*value)).collect();
+    // An instance without configuration has its default limits on the service, inside the slice: they would still bind.
+    let service = systemd.loaded(&name.unit()).await?;
+    let is_weight = |property: &str| property.ends_with("Weight");
+    let lifted: Vec<_> = settings
+        .iter()
+        .filter(|(property, _)| !is_weight(property) && service.number(property).is_some_and(|value| value != u64::MAX))
+        .map(|(property, _)| (*property, u64::MAX))
+        .collect();
+    if new.is_empty() && lifted.is_empty() {
+        return Ok(Done::Unchanged);
+    }
+    if !new.is_empty() {
+        systemd.set(name.slice(), &new).await?;
+    }
+    if !lifted.is_empty() {
+        systemd.set(name.unit(), &lifted).await?;
+    }
+    Ok(Done::Changed)
+}
