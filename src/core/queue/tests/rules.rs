@@ -317,7 +317,7 @@ fn what_concerns_one_instance_is_found_without_looking_at_all_tasks() {
     }
     queue.unlinked(&name("a"), &invocation(1));
     let effects = queue.linked(hello("a", 2, None), at(0));
-    assert_eq!(effects.len(), 2, "a report and a state, of one task");
+    assert_eq!(effects.len(), 3, "a report, its end and a state, of one task");
     queue.invocation_over(&name("a"), &invocation(2), false, "", at(0));
     assert_eq!(queue.invocation_over(&name("a"), &invocation(1), false, "", at(0)), []);
 }
