@@ -6,7 +6,7 @@ use super::log::Logs;
 use super::{scrape, view};
 use crate::config::{self, Config, Paths};
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
-use crate::core::limits::{InvalidLimit, Limits};
+use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
 use crate::core::task::{Target, TaskSpec, TaskType};
 use crate::core::usage::Usd;
 use crate::http::service::{Answer, Caller, Service, ServiceError, TaskQuery};
@@ -399,15 +399,17 @@ fn limits(wanted: &api::SetLimits) -> Result<Limits, ServiceError> {
     fn parsed<T: FromStr<Err = InvalidLimit>>(field: &str, text: Option<&String>) -> Result<Option<T>, ServiceError> {
         text.map(|t| t.parse()).transpose().map_err(|e: InvalidLimit| refused(422, "invalid-limit", format!("{field}: {e}")))
     }
-    Ok(Limits {
+    let limits = Limits {
         memory: parsed("memory", wanted.memory.as_ref())?,
         memory_high: parsed("memory_high", wanted.memory_high.as_ref())?,
-        swap: parsed("swap", wanted.swap.as_ref())?,
+        swap: wanted.swap.as_deref().map(MemoryLimit::from_swap).transpose().map_err(|e| refused(422, "invalid-limit", format!("swap: {e}")))?,
         cpu: parsed("cpu", wanted.cpu.as_ref())?,
         cpu_weight: parsed("cpu_weight", wanted.cpu_weight.as_ref())?,
         io_weight: parsed("io_weight", wanted.io_weight.as_ref())?,
         tasks: parsed("tasks", wanted.tasks.as_ref())?,
-    })
+    };
+    // A lower maximum must not stay under an old, higher threshold.
+    Ok(limits.with_memory_high())
 }
 
 /// The length of the longest beginning that does not end within a character.
