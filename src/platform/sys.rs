@@ -1,10 +1,12 @@
-//! The only `unsafe` of the project: what must happen between fork and exec, and adopting inherited descriptors.
+//! The only `unsafe` of the project: what must happen between fork and exec, adopting inherited descriptors, and registering
+//! descriptors with the event loop.
 #![allow(unsafe_code, reason = "this module alone; each block says why it is sound")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// What a child does to itself before it becomes another program.
 #[derive(Debug, Default)]
@@ -56,4 +58,35 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     // SAFETY: it is open (checked above), the manager gave it to this process to own, and callers take each number once.
     Ok(unsafe { OwnedFd::from_raw_fd(borrowed.as_raw_fd()) })
+}
+
+/// A descriptor that the event loop watches; it is closed when this is dropped. (tokio's own constructor is unsafe, since
+/// its owner could exchange the descriptor underneath; this one's cannot.)
+#[derive(Debug)]
+pub struct Watched(AsyncFd<OwnedFd>);
+
+impl Watched {
+    /// Watches for `interest`: readable for a pidfd, priority for the files that the kernel notifies of (cgroup-v2, psi).
+    ///
+    /// # Errors
+    /// epoll_ctl(2) refused it.
+    pub fn new(fd: impl Into<OwnedFd>, interest: Interest) -> io::Result<Self> {
+        // SAFETY: an `OwnedFd` is open, always answers the same number, and nothing hands out `&mut` to it before the drop.
+        let watched = unsafe { AsyncFd::register_with_interest(fd.into(), interest) };
+        watched.map(Self).map_err(io::Error::from)
+    }
+
+    /// The descriptor.
+    pub fn get(&self) -> &OwnedFd {
+        self.0.get_ref()
+    }
+
+    /// Waits for what `interest` names and forgets that it came, so that the next call waits for the next time.
+    ///
+    /// # Errors
+    /// The event loop is shutting down.
+    pub async fn ready(&self, interest: Interest) -> io::Result<()> {
+        self.0.ready(interest).await?.clear_ready();
+        Ok(())
+    }
 }
