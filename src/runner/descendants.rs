@@ -1,0 +1,166 @@
+//! Where there is no cgroup: a task's processes are the runner's descendants, since it is their subreaper (prctl(2)).
+//! What an earlier runner left is found by its environment.
+
+use crate::platform::sys::Watched;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Makes orphans below this process its children.
+///
+/// # Errors
+/// prctl(2).
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// One line of `/proc/PID/stat`, as far as it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    parent: i32,
+    ended: bool,
+    /// Resident memory, pages.
+    resident: u64,
+}
+
+/// Reads proc(5) `stat`: the name in parentheses may hold anything, so what follows the last one counts.
+fn stat(text: &str) -> Option<Stat> {
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+    let resident = fields.nth(19)?.trim().parse().unwrap_or(0);
+    Some(Stat { parent, ended: matches!(state, "Z" | "X"), resident })
+}
+
+fn processes() -> BTreeMap<i32, Stat> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
+}
+
+/// The living descendants of this process, with their resident memory in pages.
+fn living() -> Vec<(i32, u64)> {
+    let all = processes();
+    let mut ours = BTreeSet::from([Pid::this().as_raw()]);
+    loop {
+        let more: Vec<i32> = all.iter().filter(|(pid, s)| ours.contains(&s.parent) && !ours.contains(pid)).map(|(pid, _)| *pid).collect();
+        if more.is_empty() {
+            break;
+        }
+        ours.extend(more);
+    }
+    ours.remove(&Pid::this().as_raw());
+    ours.into_iter().filter_map(|pid| all.get(&pid).filter(|s| !s.ended).map(|s| (pid, s.resident))).collect()
+}
+
+/// Resident memory of all descendants, bytes.
+pub(super) fn memory() -> u64 {
+    // 4 KiB is every supported architecture's page but for some arm64 kernels, where this underestimates.
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|p| u64::try_from(p).ok()).unwrap_or(4096);
+    living().iter().fold(0u64, |sum, (_, pages)| sum.saturating_add(pages.saturating_mul(page)))
+}
+
+/// The descendants that live, for a message.
+pub(super) fn pids() -> Vec<u32> {
+    living().into_iter().filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
+}
+
+/// Collects orphans that have ended, up to the first one that is `main`: that one belongs to whoever started it.
+pub(super) fn reap(main: Option<u32>) {
+    let main = main.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
+        let pid = match status {
+            WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) => pid,
+            _ => return,
+        };
+        if Some(pid) == main || waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
+            return;
+        }
+    }
+}
+
+/// Kills all descendants and collects them, over and over as children end (SIGCHLD), until none is left.
+///
+/// # Errors
+/// No signal handler could be set.
+pub(super) async fn end_all() -> io::Result<()> {
+    let mut child_ended = signal(SignalKind::child())?;
+    loop {
+        reap(None);
+        let alive = living();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        for (pid, _) in alive {
+            // One that ended meanwhile is as wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        // A grandchild's end is told to its dying parent and not to us, so the look is repeated now and then all the same.
+        let _ = tokio::time::timeout(Duration::from_millis(200), child_ended.recv()).await;
+    }
+}
+
+/// Processes of this user that were started with all of these variables in their environment (proc(5) `environ`).
+pub(super) fn with_environment(wanted: &[String]) -> Vec<u32> {
+    let me = Pid::this().as_raw();
+    let has_all = |pid: &i32| {
+        let Ok(bytes) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        wanted.iter().all(|w| bytes.split(|b| *b == 0).any(|entry| entry == w.as_bytes()))
+    };
+    processes().into_iter().filter(|(pid, s)| !s.ended && *pid != me && has_all(pid)).filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
+}
+
+/// Kills processes that are not ours to wait for and waits, by pidfd (pidfd_open(2)), until `find` finds none.
+///
+/// # Errors
+/// A process that cannot be signalled.
+pub(super) async fn end_found(find: impl Fn() -> Vec<u32>) -> io::Result<()> {
+    loop {
+        let found = find();
+        if found.is_empty() {
+            return Ok(());
+        }
+        for pid in found {
+            let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { continue };
+            let handle = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+                Ok(handle) => handle,
+                Err(rustix::io::Errno::SRCH) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            match rustix::process::pidfd_send_signal(&handle, rustix::process::Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => Watched::new(handle, Interest::READABLE)?.ready(Interest::READABLE).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn stat_lines_with_hostile_names() {
+        let line = "42 (a) Z 1 (b)) S 7 42 42 0 -1 4194560 100 0 0 0 1 1 0 0 20 0 1 0 5000 9000000 321 18446744073709551615 1";
+        assert_eq!(stat(line), Some(Stat { parent: 7, ended: false, resident: 321 }));
+        assert_eq!(stat("nonsense"), None);
+    }
+
+    #[tokio::test]
+    async fn strangers_are_found_by_their_environment_and_ended() {
+        let mark = format!("CLAUDED_ATTEMPT=test-{}", std::process::id());
+        let mut child = Command::new("sleep").arg("60").env("CLAUDED_ATTEMPT", mark.split_once('=').expect("a value").1).spawn().expect("sleep");
+        let find = || with_environment(std::slice::from_ref(&mark));
+        assert_eq!(find(), [child.id()]);
+        assert!(with_environment(&[mark.clone(), "CLAUDED_INSTANCE=other".into()]).is_empty());
+        end_found(find).await.expect("ended");
+        assert!(!child.wait().expect("wait").success());
+    }
+}

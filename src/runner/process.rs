@@ -1,0 +1,171 @@
+//! One process of the agent: started in its cell, its pipes, and the steps by which it is made to end.
+
+use super::agent::{Agent, Interrupt};
+use super::confine::Cell;
+use super::environment;
+use super::settings::Settings;
+use crate::platform::sys::{BeforeExec, before_exec};
+use crate::proto::link::Work;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// By how much the agent's `oom_score_adj` exceeds the runner's: of the two, the kernel is to take the agent (proc(5)).
+const OOM_SCORE: i16 = 500;
+
+/// A running agent.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// Its number while it has not been waited for, and for ever after in messages.
+    pub(super) pid: u32,
+    /// Its standard output, to be drained without a pause.
+    pub(super) stdout: ChildStdout,
+    /// Its standard error, likewise.
+    pub(super) stderr: ChildStderr,
+    /// What goes to its standard input; dropped to close that.
+    input: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    step: Step,
+    deadline: Option<Instant>,
+}
+
+/// How far its ending has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Runs,
+    Interrupted,
+    Terminated,
+    Killed,
+}
+
+impl Process {
+    /// Starts the agent in its cell and begins to feed it.
+    ///
+    /// # Errors
+    /// What cannot be started, and why, in words.
+    pub(super) fn start(agent: &dyn Agent, work: &Work, settings: &Settings, cell: &Cell) -> Result<Self, String> {
+        let profile = &work.profile;
+        let directory = &settings.directory;
+        // Looked at first: exec's "No such file" would not say whether the program or the directory is missing.
+        match fs::metadata(directory) {
+            Err(error) => return Err(format!("its directory {}: {error}", directory.display())),
+            Ok(meta) if !meta.is_dir() => return Err(format!("its directory {} is not a directory", directory.display())),
+            Ok(_) => {}
+        }
+        let variables = environment::variables(settings, profile, agent.environment(), work.attempt);
+        let (name, first) = profile.command.split_first().ok_or_else(|| format!("profile {} has an empty command", profile.name))?;
+        let path = variables.get(std::ffi::OsStr::new("PATH")).map(|p| p.to_string_lossy()).unwrap_or_default();
+        let program = environment::program(name, &path)?;
+        let mut command = std::process::Command::new(&program);
+        command.args(first).args(agent.arguments()).current_dir(directory).env_clear().envs(&variables);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let setup = BeforeExec {
+            cgroup_procs: cell.entrance().map_err(|e| e.to_string())?,
+            oom_score_adj: Some(own_oom_score().saturating_add(OOM_SCORE).min(1000)),
+            data_limit: None,
+            new_session: true,
+        };
+        before_exec(&mut command, setup);
+        let mut child = tokio::process::Command::from(command).spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let missing = || format!("{}: its pipes are missing", program.display());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let input = feed(stdin.ok_or_else(missing)?, agent.input());
+        let pid = child.id().ok_or_else(missing)?;
+        let (stdout, stderr) = (stdout.ok_or_else(missing)?, stderr.ok_or_else(missing)?);
+        Ok(Self { child, pid, stdout, stderr, input: Some(input), step: Step::Runs, deadline: None })
+    }
+
+    /// The process, to be waited for.
+    pub(super) fn parts(&mut self) -> (&mut Child, &mut ChildStdout, &mut ChildStderr) {
+        (&mut self.child, &mut self.stdout, &mut self.stderr)
+    }
+
+    /// Closes its standard input once all of it is written.
+    pub(super) fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// When the next step of its ending is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Begins its ending after that time, unless it has begun.
+    pub(super) fn end_after(&mut self, time: Duration) {
+        if self.step == Step::Runs {
+            self.deadline = Some(Instant::now() + time);
+        }
+    }
+
+    /// The next step: interrupt, SIGTERM, SIGKILL to all of the cell. Each gives the one before it `grace` to work.
+    pub(super) fn escalate(&mut self, agent: &dyn Agent, cell: &Cell, grace: Duration) {
+        self.deadline = Instant::now().checked_add(grace);
+        match self.step {
+            Step::Runs => {
+                self.step = Step::Interrupted;
+                self.interrupt(agent);
+            }
+            Step::Interrupted => {
+                self.step = Step::Terminated;
+                self.signal(Signal::SIGTERM, agent.terminate_group());
+            }
+            Step::Terminated | Step::Killed => {
+                self.step = Step::Killed;
+                self.deadline = None;
+                if let Err(error) = cell.kill() {
+                    tracing::error!(%error, "the task's processes cannot be killed");
+                    self.signal(Signal::SIGKILL, true);
+                    self.deadline = Instant::now().checked_add(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn interrupt(&mut self, agent: &dyn Agent) {
+        match agent.interrupt(self.input.is_some()) {
+            Interrupt::Input(bytes) => {
+                if self.input.as_ref().is_none_or(|input| input.send(bytes).is_err()) {
+                    self.signal(Signal::SIGINT, false);
+                }
+            }
+            Interrupt::Process => self.signal(Signal::SIGINT, false),
+            Interrupt::Group => self.signal(Signal::SIGINT, true),
+        }
+    }
+
+    fn signal(&self, signal: Signal, group: bool) {
+        // Once it has been waited for, the number may be somebody else's.
+        let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw) else { return };
+        // It leads its own session, so its group has its number.
+        let sent = if group { killpg(pid, signal) } else { kill(pid, signal) };
+        if let Err(error) = sent {
+            tracing::debug!(%error, %signal, "the agent is gone already");
+        }
+    }
+}
+
+/// Writes what comes to the agent's standard input, and closes it when nothing more can come. An agent that does not read
+/// or has gone is no error here.
+fn feed(mut stdin: ChildStdin, first: Vec<u8>) -> mpsc::UnboundedSender<Vec<u8>> {
+    let (sender, mut bytes) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::spawn(async move {
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            if stdin.write_all(&chunk).await.is_err() {
+                return;
+            }
+            next = bytes.recv().await;
+        }
+    });
+    sender
+}
+
+fn own_oom_score() -> i16 {
+    fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,307 @@
+//! The main loop: takes work from the link, lets one attempt run at a time, spools what it ends in, stops in order.
+
+use super::confine::Confinement;
+use super::link::{self, Heard};
+use super::records::Records;
+use super::settings::Settings;
+use super::spool::Spool;
+use super::status::{Status, roughly};
+use super::task::{self, Note, Place};
+use super::{Fatal, leftovers};
+use crate::core::attempt::{Ended, Reason};
+use crate::core::ids::AttemptId;
+use crate::core::usage::KernelUsage;
+use crate::core::verdict::StopCause;
+use crate::proto::link::{Event, FromDaemon, FromRunner, Hello, Progress, VERSION, Work};
+use jiff::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// How long a last event may take to be acknowledged when the instance stops.
+const DELIVERY: Duration = Duration::from_secs(2);
+/// How long a full disk is left alone before the spool tries again.
+const SPOOL_AGAIN: Duration = Duration::from_secs(5);
+/// What an ending may take beyond the graces that the profile gives.
+const ENDING: Duration = Duration::from_secs(15);
+/// Ended attempts that are remembered, so that a late repetition does not run one again.
+const REMEMBERED: usize = 64;
+
+/// The running attempt, as the main loop sees it.
+struct Current {
+    attempt: AttemptId,
+    title: String,
+    began: Instant,
+    grace: Duration,
+    orders: mpsc::Sender<StopCause>,
+    progress: Option<Box<Progress>>,
+}
+
+struct Supervisor {
+    place: Place,
+    spool: Spool,
+    status: Status,
+    link: Option<mpsc::Sender<FromRunner>>,
+    /// Why there is no daemon, in its or the system's words.
+    alone: String,
+    current: Option<Current>,
+    tasks: JoinSet<()>,
+    notes: mpsc::Sender<Note>,
+    ended: VecDeque<AttemptId>,
+    /// Attempts whose end is not on disk yet, and whose record must stay until it is.
+    recorded: Vec<AttemptId>,
+    spool_again: Option<Instant>,
+    /// When the stop that has begun is over at the latest.
+    stopping: Option<Instant>,
+}
+
+/// Runs the instance until it is told to stop.
+///
+/// # Errors
+/// What makes it useless to go on; a restart may mend it.
+pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::Signals)?;
+    let confinement = Confinement::take(settings.cgroup.as_deref(), &settings.name).map_err(Fatal::Confinement)?;
+    let records = Records::new(&settings.state);
+    let mut spool = Spool::open(&settings.state)?;
+    let recorded = leftovers::clear(&settings, &confinement, &records, &mut spool).await?;
+    let place = Place { settings: Arc::new(settings), confinement: Arc::new(confinement), records };
+
+    let (notes, mut noted) = mpsc::channel(64);
+    let (sender, mut heard) = mpsc::channel(16);
+    tokio::spawn(link::keep(place.settings.link.clone(), sender));
+    let mut it = Supervisor {
+        place,
+        spool,
+        status: Status::default(),
+        link: None,
+        alone: "not connected yet".to_owned(),
+        current: None,
+        tasks: JoinSet::new(),
+        notes,
+        ended: VecDeque::new(),
+        recorded,
+        spool_again: None,
+        stopping: None,
+    };
+    it.after_spooling();
+    it.status.ready("idle; waits for clauded");
+    let mut watchdog = sd_notify::watchdog_enabled().filter(|d| !d.is_zero()).map(|every| interval(every / 2));
+    if let Some(watchdog) = &mut watchdog {
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    while !it.done() {
+        let (again, stopping) = (it.spool_again, it.stopping);
+        tokio::select! {
+            Some(heard) = heard.recv() => it.heard(heard),
+            Some(note) = noted.recv() => it.noted(note),
+            Some(ended) = it.tasks.join_next() => ended.map_err(|e| Fatal::Task(e.to_string()))?,
+            _ = terminate.recv() => it.stop(),
+            _ = interrupt.recv() => it.stop(),
+            () = alarm(again) => it.after_spooling(),
+            () = alarm(stopping) => break,
+            () = tick(&mut watchdog) => it.status.alive(),
+        }
+    }
+    it.status.stopping("stopped");
+    if let Some(current) = &it.current {
+        tracing::error!(attempt = %current.attempt, "the attempt did not end in time; the next start reports it");
+    }
+    Ok(())
+}
+
+async fn alarm(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Supervisor {
+    fn done(&self) -> bool {
+        self.stopping.is_some() && self.current.is_none() && self.spool.is_empty()
+    }
+
+    fn show(&mut self) {
+        let text = match &self.current {
+            Some(current) => running(current),
+            None if self.stopping.is_some() => "stopping".to_owned(),
+            None if self.link.is_some() => "idle; waits for work".to_owned(),
+            None => format!("idle; waits for clauded ({})", self.alone),
+        };
+        self.status.show(&text);
+    }
+
+    /// Sends a message if there is a connection. One that does not take it is given up, and all is said again on the next.
+    fn say(&mut self, message: FromRunner) {
+        if self.link.as_ref().is_some_and(|link| link.try_send(message).is_err()) {
+            self.link = None;
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up(link) => {
+                self.link = Some(link);
+                let settings = &self.place.settings;
+                let hello = Hello {
+                    version: VERSION,
+                    program: env!("CARGO_PKG_VERSION").to_owned(),
+                    instance: settings.name.clone(),
+                    invocation: settings.invocation.clone(),
+                    directory: settings.directory.clone(),
+                    current: self.current.as_ref().map(|c| c.attempt),
+                    spooled: self.spool.events().len(),
+                };
+                self.say(FromRunner::Hello(hello));
+                let waiting: Vec<_> = self.spool.events().map(|(seq, event)| FromRunner::Event { seq, event: event.clone() }).collect();
+                for event in waiting {
+                    self.say(event);
+                }
+                if self.stopping.is_some() {
+                    self.say(FromRunner::Draining);
+                }
+            }
+            Heard::Said(said) => self.said(*said),
+            Heard::Down(why) => {
+                tracing::info!(why, "no connection to clauded");
+                self.link = None;
+                self.alone = why;
+            }
+        }
+        self.show();
+    }
+
+    fn said(&mut self, said: FromDaemon) {
+        match said {
+            FromDaemon::Welcome => tracing::info!("connected to clauded"),
+            FromDaemon::Ack { seq } => {
+                self.spool.acknowledge(seq);
+                self.after_spooling();
+            }
+            FromDaemon::Run(work) => self.run(*work),
+            FromDaemon::End { attempt } => {
+                if let Some(current) = self.current.as_ref().filter(|c| c.attempt == attempt) {
+                    let _ = current.orders.try_send(StopCause::Cancelled);
+                }
+            }
+            FromDaemon::Refused { message } => tracing::error!(message, "clauded refuses this runner"),
+        }
+    }
+
+    fn run(&mut self, work: Work) {
+        let attempt = work.attempt;
+        if self.ended.contains(&attempt) || self.spool.holds(attempt) || self.current.as_ref().is_some_and(|c| c.attempt == attempt) {
+            tracing::debug!(%attempt, "told twice to run it; it is known");
+            return;
+        }
+        if self.stopping.is_some() {
+            return self.decline(&work, Ended::Interrupted, "the instance is stopping; it was not started".to_owned());
+        }
+        if let Some(current) = &self.current {
+            let detail = format!("the instance was busy with attempt {}; it was not started", current.attempt);
+            return self.decline(&work, Ended::Failed { reason: Reason::Lost, transient: true }, detail);
+        }
+        let (orders, receiver) = mpsc::channel(4);
+        tracing::info!(%attempt, title = work.title, "work");
+        self.current = Some(Current { attempt, title: work.title.clone(), began: Instant::now(), grace: work.profile.kill_grace, orders, progress: None });
+        self.tasks.spawn(task::run(work, self.place.clone(), receiver, self.notes.clone()));
+    }
+
+    fn decline(&mut self, work: &Work, ended: Ended, detail: String) {
+        let record = super::records::Record { attempt: work.attempt, session: work.resume, started: Timestamp::now(), stopping: false };
+        let report = Box::new(task::unheard(record, ended, detail, KernelUsage::default()));
+        self.spool(Event::Finished { attempt: work.attempt, report });
+    }
+
+    fn spool(&mut self, event: Event) {
+        let seq = self.spool.push(event.clone());
+        self.say(FromRunner::Event { seq, event });
+        self.after_spooling();
+    }
+
+    /// Forgets the records whose attempts' ends are safe, and comes back later for those that are not.
+    fn after_spooling(&mut self) {
+        let stored = !self.spool.has_unstored() || self.spool.store();
+        self.spool_again = (!stored).then(|| Instant::now() + SPOOL_AGAIN);
+        let (spool, records) = (&self.spool, &self.place.records);
+        self.recorded.retain(|attempt| {
+            let in_memory_only = spool.holds_end(*attempt, false) && !spool.holds_end(*attempt, true);
+            if !in_memory_only && let Err(error) = records.remove(*attempt) {
+                tracing::error!(%error, "the record of an ended attempt stays; the next start may report it as lost");
+            }
+            in_memory_only
+        });
+    }
+
+    fn noted(&mut self, note: Note) {
+        let Some(current) = &mut self.current else { return };
+        let attempt = current.attempt;
+        match note {
+            Note::Started { pid, session, cgroup } => self.spool(Event::Started { attempt, session, pid, cgroup }),
+            Note::Progress(progress) => {
+                current.progress = Some(progress.clone());
+                self.say(FromRunner::Progress(*progress));
+            }
+            Note::Stuck(why) => {
+                let text = format!("task {}: {why}", current.attempt);
+                return self.status.show(&text);
+            }
+            Note::Finished(report) => {
+                tracing::info!(%attempt, detail = report.detail, "{}", report.ended.name());
+                self.current = None;
+                if self.ended.len() == REMEMBERED {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back(attempt);
+                self.recorded.push(attempt);
+                self.spool(Event::Finished { attempt, report });
+                if self.stopping.is_some() {
+                    self.stopping = Some(Instant::now() + DELIVERY);
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// An orderly stop: on record first, so that whatever happens now counts as an interruption.
+    fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let mut longest = DELIVERY;
+        if let Some(current) = &self.current {
+            if let Err(error) = self.place.records.mark_stopping(current.attempt) {
+                tracing::warn!(%error, "the stop is not on record");
+            }
+            let _ = current.orders.try_send(StopCause::Shutdown);
+            longest = current.grace.saturating_mul(2).saturating_add(ENDING);
+        }
+        self.stopping = Instant::now().checked_add(longest);
+        self.say(FromRunner::Draining);
+        self.status.stopping("stopping");
+    }
+}
+
+/// What the running attempt is doing, in words.
+fn running(current: &Current) -> String {
+    let elapsed = roughly(current.began.elapsed());
+    match &current.progress {
+        Some(p) => format!("task {} \"{}\": {}, {elapsed}, {}", current.attempt.task, current.title, p.doing, p.usage.cost),
+        None => format!("task {} \"{}\": starting, {elapsed}", current.attempt.task, current.title),
+    }
+}

@@ -1,0 +1,349 @@
+//! One attempt's life: record, cell, agent, watch, end of all its processes, report.
+
+use super::agent::{self, Agent, Condition, Stream};
+use super::confine::{Cell, Confinement};
+use super::drain::{LINE_MAX, Line, Lines};
+use super::log::AttemptLog;
+use super::process::Process;
+use super::records::{Record, Records};
+use super::sessions::Sessions;
+use super::settings::Settings;
+use super::watch::Watch;
+use crate::core::attempt::{Ended, Exit, Reason, Report};
+use crate::core::ids::SessionId;
+use crate::core::usage::KernelUsage;
+use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
+use crate::proto::link::{Progress, Work};
+use jiff::Timestamp;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+/// Shortest time between two words about progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How long the pipes may stay open when nobody of the task is left to write to them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// After that time it is said aloud that processes do not end.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// What the attempt needs from its runner.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Where things are.
+    pub(super) settings: Arc<Settings>,
+    /// How tasks are confined.
+    pub(super) confinement: Arc<Confinement>,
+    /// Where it is noted that it runs.
+    pub(super) records: Records,
+}
+
+/// What an attempt tells its runner.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// The agent's process runs.
+    Started {
+        /// The process.
+        pid: u32,
+        /// The conversation.
+        session: Option<SessionId>,
+        /// The group's name.
+        cgroup: String,
+    },
+    /// How it is doing.
+    Progress(Box<Progress>),
+    /// Processes of it do not die, and that is why it does not end.
+    Stuck(String),
+    /// It is over; no process of it is left.
+    Finished(Box<Report>),
+}
+
+/// Runs an attempt to its end, which comes as [`Note::Finished`] whatever happens. A cause to stop it can be sent at any time.
+pub(super) async fn run(work: Work, place: Place, orders: mpsc::Receiver<StopCause>, notes: mpsc::Sender<Note>) {
+    let started = Timestamp::now();
+    let sessions = Sessions::new(&place.settings.state);
+    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)));
+    let record = Record { attempt: work.attempt, session: agent.session(), started, stopping: false };
+    // Nothing may run that a successor would not know of.
+    let prepared = place.records.write(&record).map_err(|e| e.to_string());
+    let prepared = prepared.and_then(|()| place.confinement.cell(work.attempt).map_err(|e| format!("its cgroup: {e}")));
+    let report = match prepared {
+        Ok(cell) => {
+            let log = AttemptLog::new(&place.settings.state, work.attempt, work.profile.log_max);
+            let watch = Watch::new(&work.profile, work.timeout, Instant::now());
+            let told = Told { at: Instant::now(), condition: Condition::default(), log_bytes: 0 };
+            Attempt { work, place, agent, cell, log, watch, orders, notes: notes.clone(), stop: None, told, record }.live(&sessions).await
+        }
+        Err(error) => not_started(record, error, KernelUsage::default()),
+    };
+    let _ = notes.send(Note::Finished(Box::new(report))).await;
+}
+
+fn not_started(record: Record, error: String, kernel: KernelUsage) -> Report {
+    let (ended, detail) = judge(&Facts { spawn_error: Some(error), stop: None, oom_kills: 0, exit: None, agent: AgentVerdict::Silent });
+    unheard(record, ended, detail, kernel)
+}
+
+/// The report on an attempt of which the agent itself has told nothing.
+pub(super) fn unheard(record: Record, ended: Ended, detail: String, kernel: KernelUsage) -> Report {
+    Report {
+        ended,
+        detail,
+        exit: None,
+        session: record.session,
+        started: record.started,
+        finished: Timestamp::now(),
+        agent: Default::default(),
+        kernel,
+        text: String::new(),
+    }
+}
+
+/// What was last told of the progress.
+struct Told {
+    at: Instant,
+    condition: Condition,
+    log_bytes: u64,
+}
+
+struct Attempt {
+    work: Work,
+    place: Place,
+    agent: Box<dyn Agent>,
+    cell: Cell,
+    log: AttemptLog,
+    watch: Watch,
+    orders: mpsc::Receiver<StopCause>,
+    notes: mpsc::Sender<Note>,
+    stop: Option<StopCause>,
+    told: Told,
+    record: Record,
+}
+
+impl Attempt {
+    async fn live(mut self, sessions: &Sessions) -> Report {
+        let mut first = true;
+        let exit = loop {
+            let ended = self.process(first).await;
+            self.end_rest().await;
+            let exit = match ended {
+                Ok(exit) => exit,
+                Err(error) => {
+                    let kernel = self.cell.usage();
+                    self.cell.remove();
+                    return not_started(self.record, error, kernel);
+                }
+            };
+            first = false;
+            let again = if self.stop.is_none() { self.agent.again(exit) } else { None };
+            let Some(why) = again else { break exit };
+            tracing::info!(attempt = %self.work.attempt, "the agent is started once more: {why}");
+            self.log.note(why);
+            self.note_session();
+        };
+        if let Some(totals) = self.agent.totals()
+            && let Err(error) = sessions.put(totals)
+        {
+            tracing::warn!(%error, "the session's account is lost; a resumed task may be charged twice for it");
+        }
+        self.report(exit)
+    }
+
+    /// A successor is to resume the session that is really used.
+    fn note_session(&mut self) {
+        let session = self.agent.session();
+        if session != self.record.session {
+            self.record.session = session;
+            if let Err(error) = self.place.records.write(&self.record) {
+                tracing::warn!(%error, "the attempt's new session is not on record");
+            }
+        }
+    }
+
+    /// One process of the agent, from its start to its exit with its output read to the end.
+    async fn process(&mut self, first: bool) -> Result<Exit, String> {
+        let mut child_ended = signal(SignalKind::child()).map_err(|e| format!("no signal handler: {e}"))?;
+        let mut process = Process::start(self.agent.as_ref(), &self.work, &self.place.settings, &self.cell)?;
+        tracing::info!(attempt = %self.work.attempt, pid = process.pid, "the agent runs");
+        if first {
+            let note = Note::Started { pid: process.pid, session: self.agent.session(), cgroup: self.cell.name().to_owned() };
+            let _ = self.notes.send(note).await;
+        }
+        self.after_output(&mut process);
+        let (mut out, mut err) = (Lines::new(LINE_MAX), Lines::new(super::drain::HEAD));
+        let (mut out_buffer, mut err_buffer) = (vec![0; 64 << 10], vec![0; 8 << 10]);
+        let (mut out_open, mut err_open) = (true, true);
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let status = loop {
+            let deadline = process.deadline();
+            let pid = process.pid;
+            let (child, stdout, stderr) = process.parts();
+            tokio::select! {
+                status = child.wait() => break status,
+                read = stdout.read(&mut out_buffer), if out_open => {
+                    out_open = self.heard(Stream::Out, &mut out, read.ok().and_then(|n| out_buffer.get(..n)));
+                    self.after_output(&mut process);
+                }
+                read = stderr.read(&mut err_buffer), if err_open => {
+                    err_open = self.heard(Stream::Err, &mut err, read.ok().and_then(|n| err_buffer.get(..n)));
+                    self.after_output(&mut process);
+                }
+                Some(cause) = self.orders.recv() => self.stop(cause, &mut process),
+                _ = tick.tick() => {
+                    let pressure = self.cell.sample();
+                    if let Some(cause) = self.watch.look(Instant::now(), pressure) {
+                        self.stop(cause, &mut process);
+                    }
+                    self.tell(Duration::ZERO);
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
+                }
+                _ = child_ended.recv() => self.cell.reap(Some(pid)),
+            }
+        };
+        let exit = status.map(exit).map_err(|e| format!("wait for process {}: {e}", process.pid))?;
+        // Whoever survived it may hold the pipes open: the rest can be read when nobody is left.
+        self.end_rest().await;
+        let (_, stdout, stderr) = process.parts();
+        let rest = async {
+            while out_open || err_open {
+                tokio::select! {
+                    read = stdout.read(&mut out_buffer), if out_open => {
+                        out_open = self.heard(Stream::Out, &mut out, read.ok().and_then(|n| out_buffer.get(..n)));
+                    }
+                    read = stderr.read(&mut err_buffer), if err_open => {
+                        err_open = self.heard(Stream::Err, &mut err, read.ok().and_then(|n| err_buffer.get(..n)));
+                    }
+                }
+            }
+        };
+        if timeout(LAST_WORDS, rest).await.is_err() {
+            self.log.note("the agent's output is held open by a process outside its task; the rest of it is not read");
+        }
+        tracing::info!(attempt = %self.work.attempt, "the agent ended: {exit}");
+        Ok(exit)
+    }
+
+    /// Takes output, or (`None`, empty) its end; answers whether there can be more.
+    fn heard(&mut self, stream: Stream, lines: &mut Lines, bytes: Option<&[u8]>) -> bool {
+        let (log, agent) = (&mut self.log, &mut self.agent);
+        let each = |line: Line<'_>| {
+            match stream {
+                Stream::Out => log.stdout(&line),
+                Stream::Err => log.stderr(&line),
+            }
+            // Half a line means nothing to a parser.
+            if let Line::Whole(bytes) = line {
+                agent.line(stream, bytes);
+            }
+        };
+        match bytes.filter(|b| !b.is_empty()) {
+            Some(bytes) => {
+                self.watch.heard(Instant::now());
+                lines.push(bytes, each);
+                true
+            }
+            None => {
+                lines.finish(each);
+                false
+            }
+        }
+    }
+
+    /// What follows from what the agent said.
+    fn after_output(&mut self, process: &mut Process) {
+        self.note_session();
+        if self.agent.input_done() {
+            process.close_input();
+        }
+        if self.stop.is_none() && self.work.budget.is_some_and(|most| self.agent.condition().usage.cost > most) {
+            self.stop = Some(StopCause::Budget);
+            // The cost comes with a result: it may be ending by itself, and then the work is done.
+            process.end_after(self.work.profile.kill_grace);
+        }
+        self.tell(PROGRESS_EVERY);
+    }
+
+    /// The first cause stands; a later one does not soften it.
+    fn stop(&mut self, cause: StopCause, process: &mut Process) {
+        if self.stop.is_none() || (self.stop == Some(StopCause::Budget) && process.deadline().is_some()) {
+            tracing::info!(attempt = %self.work.attempt, "the agent is to end: {cause:?}");
+            self.log.note(&format!("the runner ends the agent: {cause:?}"));
+            self.stop = self.stop.or(Some(cause));
+            process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
+        }
+    }
+
+    /// Tells how it is doing, if that is new and the last time is long enough ago.
+    fn tell(&mut self, pause: Duration) {
+        let (condition, log_bytes) = (self.agent.condition(), self.log.bytes());
+        if self.told.at.elapsed() < pause || (*condition == self.told.condition && log_bytes == self.told.log_bytes) {
+            return;
+        }
+        let progress =
+            Progress { attempt: self.work.attempt, doing: condition.doing.clone(), throttled: condition.throttled, usage: condition.usage.clone(), log_bytes };
+        self.told = Told { at: Instant::now(), condition: condition.clone(), log_bytes };
+        // A runner that has no time for it now gets the next one.
+        let _ = self.notes.try_send(Note::Progress(Box::new(progress)));
+    }
+
+    /// Ends whoever is left of the task. Does not give up: as long as one lives, the task has not ended.
+    async fn end_rest(&self) {
+        loop {
+            let why = match timeout(STUCK, self.cell.end()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    error.to_string()
+                }
+                Err(_) => format!("processes {:?} do not die", self.cell.pids()),
+            };
+            tracing::error!(attempt = %self.work.attempt, "the task does not end: {why}");
+            let _ = self.notes.send(Note::Stuck(why)).await;
+        }
+    }
+
+    fn report(mut self, exit: Exit) -> Report {
+        self.cell.sample();
+        let kernel = self.cell.usage();
+        let agent = self.agent.verdict(exit);
+        let facts = Facts { spawn_error: None, stop: self.stop, oom_kills: kernel.oom_kills.unwrap_or(0), exit: Some(exit), agent };
+        let (ended, mut detail) = judge(&facts);
+        if ended.reason() == Some(Reason::Oom) {
+            let mib = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
+            detail.push_str(&format!(" (peak {}, limit {})", mib(kernel.memory_peak), mib(self.cell.memory_limit())));
+        }
+        if self.log.failures() > 0 {
+            detail.push_str(&format!("{}{} lines of its log could not be written", if detail.is_empty() { "" } else { "; " }, self.log.failures()));
+        }
+        self.cell.remove();
+        Report {
+            ended,
+            detail,
+            exit: Some(exit),
+            session: self.agent.session(),
+            started: self.record.started,
+            finished: Timestamp::now(),
+            agent: self.agent.condition().usage.clone(),
+            kernel,
+            text: self.agent.last_words(),
+        }
+    }
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(number)) => Exit::Signal(number),
+        (None, None) => Exit::Code(-1),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
