@@ -9,27 +9,27 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that has to happen: generous, since it is only reached by a failure.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One clauded and all that belongs to it; gone when dropped, with every process of it.
-pub struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
 }
 
 /// How the scripted agent is found.
-pub const AGENT: &str = env!("CARGO_BIN_EXE_scripted-agent");
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_scripted-agent");
 
 impl World {
     /// A world whose daemon runs. `more` is added to the configuration.
-    pub fn new(more: &str) -> Self {
+    pub(crate) fn new(more: &str) -> Self {
         let mut world = Self::without_daemon(more);
         world.start_daemon();
         world
     }
 
     /// A world with its configuration and nothing running.
-    pub fn without_daemon(more: &str) -> Self {
+    pub(crate) fn without_daemon(more: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("cl-").tempdir().expect("a temporary directory");
         let world = Self { directory, daemon: None };
         for name in ["worktrees", "state", "run", "instances", "clauded.toml.d"] {
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Writes the configuration; the daemon reads it when it starts or gets SIGHUP.
-    pub fn configure(&self, more: &str) {
+    pub(crate) fn configure(&self, more: &str) {
         let root = self.path("");
         let text = format!(
             "[fleet]\nsupervisor = \"process\"\nworktree-root = \"{0}/worktrees\"\n\
@@ -53,26 +53,26 @@ impl World {
     }
 
     /// A path below the world's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Makes an instance's directory.
-    pub fn worktree(&self, name: &str) -> PathBuf {
+    pub(crate) fn worktree(&self, name: &str) -> PathBuf {
         let path = self.path("worktrees").join(name);
         fs::create_dir_all(&path).expect("made");
         path
     }
 
     /// Makes an instance's directory and starts it.
-    pub fn instance(&self, name: &str) -> PathBuf {
+    pub(crate) fn instance(&self, name: &str) -> PathBuf {
         let path = self.worktree(name);
         self.ok(&["start", name]);
         path
     }
 
     /// The daemon's command, as a service manager would start it.
-    pub fn daemon_command(&self) -> Command {
+    pub(crate) fn daemon_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clauded"));
         let flag = |name: &str| self.path(name).into_os_string();
         command.arg("--config").arg(flag("clauded.toml")).arg("--state-directory").arg(flag("state"));
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Starts the daemon and waits for its READY=1.
-    pub fn start_daemon(&mut self) {
+    pub(crate) fn start_daemon(&mut self) {
         let at = self.path("notify");
         let _ = fs::remove_file(&at);
         let notify = UnixDatagram::bind(&at).expect("a notification socket");
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// Kills the daemon with that signal and waits until it is gone.
-    pub fn end_daemon(&mut self, signal: &str) {
+    pub(crate) fn end_daemon(&mut self, signal: &str) {
         if let Some(mut child) = self.daemon.take() {
             kill(signal, child.id());
             child.wait().expect("waited for");
@@ -108,54 +108,54 @@ impl World {
     }
 
     /// The daemon's process ID.
-    pub fn daemon_pid(&self) -> u32 {
+    pub(crate) fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
 
     /// What the daemon has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("clauded.log")).unwrap_or_default()
     }
 
     /// claudectl, not yet started.
-    pub fn ctl_command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudectl"));
         command.env("CLAUDED_SOCKET", self.path("run/api.sock")).args(arguments).stdin(Stdio::null());
         command
     }
 
     /// Runs claudectl.
-    pub fn ctl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
         self.ctl_command(arguments).output().expect("claudectl runs")
     }
 
     /// Runs claudectl, which must succeed; answers its standard output.
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
         assert!(output.status.success(), "claudectl {arguments:?}: {output:?}\nclauded: {}", self.log());
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     /// Runs claudectl, which must fail with that status; answers its standard error.
-    pub fn fails(&self, status: i32, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
         assert_eq!(output.status.code(), Some(status), "claudectl {arguments:?}: {output:?}");
         String::from_utf8(output.stderr).expect("UTF-8")
     }
 
     /// Runs claudectl with `-o json`.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let text = self.ok(&[arguments, &["-o", "json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
     }
 
     /// Adds a task for an instance and answers its number.
-    pub fn add(&self, instance: &str, prompt: &str) -> String {
+    pub(crate) fn add(&self, instance: &str, prompt: &str) -> String {
         self.ok(&["task", "add", "--instance", instance, prompt]).trim().to_owned()
     }
 
     /// Waits until a task has ended and answers it with its attempts.
-    pub fn wait(&self, task: &str) -> Value {
+    pub(crate) fn wait(&self, task: &str) -> Value {
         let output = self.ctl(&["task", "wait", "--timeout", "60s", task]);
         let code = output.status.code();
         assert!(matches!(code, Some(0 | 1)), "task {task} did not end: {output:?}\n{}\n{}", self.json(&["task", "show", task]), self.log());
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Waits until `claudectl events` has one that fits, and answers it. Events are pushed; nothing is polled.
-    pub fn event(&self, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn event(&self, fits: impl Fn(&Value) -> bool) -> Value {
         use std::io::BufRead;
         let mut child = self.ctl_command(&["events", "-f", "--after", "0", "-o", "json"]).stdout(Stdio::piped()).spawn().expect("claudectl runs");
         let (send, receive) = std::sync::mpsc::channel();
@@ -195,13 +195,13 @@ impl World {
     }
 
     /// Waits until a task's agent runs.
-    pub fn running(&self, task: &str) {
+    pub(crate) fn running(&self, task: &str) {
         let id: i64 = task.parse().expect("a number");
         self.event(|e| e["kind"] == "task-started" && e["task"] == id);
     }
 
     /// The runner's process of an instance.
-    pub fn runner_pid(&self, instance: &str) -> u32 {
+    pub(crate) fn runner_pid(&self, instance: &str) -> u32 {
         let status = self.json(&["status", instance]);
         u32::try_from(status["main_pid"].as_u64().expect("it runs")).expect("a process ID")
     }
@@ -223,12 +223,12 @@ impl Drop for World {
 }
 
 /// Sends a signal; a process that is gone is fine.
-pub fn kill(signal: &str, pid: u32) {
+pub(crate) fn kill(signal: &str, pid: u32) {
     let _ = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// Whether a process exists and is no zombie.
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'),
         Err(error) => error.kind() != ErrorKind::NotFound,
@@ -236,12 +236,12 @@ pub fn alive(pid: u32) -> bool {
 }
 
 /// All processes but this one.
-pub fn processes() -> impl Iterator<Item = u32> {
+pub(crate) fn processes() -> impl Iterator<Item = u32> {
     let own = std::process::id();
     fs::read_dir("/proc").expect("proc").filter_map(move |e| e.ok()?.file_name().to_str()?.parse().ok().filter(|pid| *pid != own))
 }
 
 /// A process's environment at its start.
-pub fn environment(pid: u32) -> Vec<u8> {
+pub(crate) fn environment(pid: u32) -> Vec<u8> {
     fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap_or_default()
 }
