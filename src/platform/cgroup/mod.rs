@@ -178,8 +178,8 @@ impl Group {
             .map_err(|error| io::Error::new(error.kind(), format!("write {text:?} to {}: {error}", path.display())))
     }
 
-    /// Enables every controller that this group has for the groups below it. The group must have no process of its own.
-    /// Answers the controllers now enabled.
+    /// Enables the controllers that limits and figures need (cpu, io, memory, pids), as far as this group has them, for the
+    /// groups below it. The group must have no process of its own, unless it is the root. Answers the controllers now enabled.
     ///
     /// # Errors
     /// Names the file; `EBUSY` if the group has processes.
@@ -187,7 +187,7 @@ impl Group {
         let (available, enabled) = (self.path.join("cgroup.controllers"), self.path.join("cgroup.subtree_control"));
         let words =
             |path: &Path| fs::read_to_string(path).map_err(named("read", path)).map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        for controller in words(&available)? {
+        for controller in words(&available)?.into_iter().filter(|c| ["cpu", "io", "memory", "pids"].contains(&c.as_str())) {
             // One by one: the kernel takes a line as a whole or not at all, and one controller may refuse (cpu, with real-time processes).
             match self.write("cgroup.subtree_control", &format!("+{controller}")) {
                 Ok(()) => {}

@@ -1,0 +1,398 @@
+//! The supervisor's task: feeds commands, notifications, ends and deadlines to the instances' machines, does what they say,
+//! and reports every change.
+
+use super::groups::{Fleet, in_force};
+use super::machine::{Effect, Exit, Machine, Outcome};
+use super::notify::Socket;
+use super::record::{Record, Records, boot};
+use super::runner::{Runner, Surroundings, bound_log};
+use super::{Settings, named};
+use crate::core::ids::{InstanceName, InvocationId};
+use crate::core::instance::{ActiveState, Observation};
+use crate::core::limits::Limits;
+use crate::platform::cgroup::{host_memory, mount};
+use crate::platform::units::{Command, Done, UnitError, UnitEvent};
+use jiff::Timestamp;
+use rustix::process::Signal;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// Who waits for a verb, with the method to name in an error.
+type Waiters = Vec<(&'static str, oneshot::Sender<Result<Done, UnitError>>)>;
+
+/// One instance.
+struct Slot {
+    machine: Machine,
+    runner: Option<Runner>,
+    /// Set at run time, over the configured ones.
+    overrides: Limits,
+    in_force: Limits,
+    starting: Waiters,
+    stopping: Waiters,
+    reported: Option<Box<Observation>>,
+    recorded: Option<Record>,
+}
+
+impl Slot {
+    fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            runner: None,
+            overrides: Limits::default(),
+            in_force: Limits::default(),
+            starting: Vec::new(),
+            stopping: Vec::new(),
+            reported: None,
+            recorded: None,
+        }
+    }
+}
+
+/// What comes in beside commands.
+enum Input {
+    Said(i32, String),
+    Ended(InstanceName, InvocationId, Exit),
+}
+
+/// The supervisor.
+pub(super) struct Supervisor {
+    settings: Settings,
+    around: Surroundings,
+    records: Records,
+    boot: String,
+    fleet: Option<Fleet>,
+    slots: BTreeMap<InstanceName, Slot>,
+    events: mpsc::UnboundedSender<UnitEvent>,
+    inputs: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+}
+
+impl Supervisor {
+    /// Takes its place and adopts the runners of an earlier daemon.
+    pub(super) fn open(settings: Settings, events: mpsc::UnboundedSender<UnitEvent>) -> io::Result<Self> {
+        let around = Surroundings { notify: settings.runtime.join("notify.sock"), logs: settings.state.join("logs"), watchdog: settings.policy.watchdog };
+        for directory in [&settings.runtime, &around.logs] {
+            fs::create_dir_all(directory).map_err(named("make", directory))?;
+        }
+        let (records, boot) = (Records::open(settings.state.join("instances"))?, boot()?);
+        let fleet = Fleet::open(&settings.state).inspect_err(|error| tracing::warn!(%error, "no cgroups: limits are rlimits of each process alone")).ok();
+        let inputs = mpsc::unbounded_channel();
+        let (socket, said) = (Socket::bind(&around.notify)?, inputs.0.clone());
+        tokio::spawn(async move {
+            loop {
+                match socket.receive().await {
+                    Ok((pid, text)) => {
+                        if said.send(Input::Said(pid, text)).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => return tracing::error!(%error, "the runners' notifications cannot be received any more"),
+                }
+            }
+        });
+        let adopted = records.all(&boot)?;
+        let mut supervisor = Self { settings, around, records, boot, fleet, slots: BTreeMap::new(), events, inputs };
+        for (name, record) in adopted {
+            supervisor.adopt(name, record);
+        }
+        supervisor.report(UnitEvent::CaughtUp);
+        Ok(supervisor)
+    }
+
+    /// Serves until nobody holds the handle any more. The runners go on.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let next = self.slots.values().filter_map(|slot| slot.machine.deadline()).min();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                Some(input) = self.inputs.1.recv() => self.input(input),
+                () = due => self.due(),
+            }
+        }
+    }
+
+    fn adopt(&mut self, name: InstanceName, record: Record) {
+        let (policy, now) = (self.settings.policy, Instant::now());
+        let mut slot = match &record.process {
+            Some(process) => Slot::new(Machine::adopted(policy, process.invocation.clone(), record.restarts, now)),
+            None if record.waiting => Slot::new(Machine::waiting(policy, record.restarts, now)),
+            None => Slot::new(Machine::new(policy)),
+        };
+        slot.overrides = Limits::from(&record.limits);
+        let stopping = record.process.as_ref().is_some_and(|process| process.stopping);
+        slot.runner = record.process.clone().map(Runner::adopt);
+        slot.recorded = Some(record);
+        self.slots.insert(name.clone(), slot);
+        self.watch(&name, None);
+        self.read_limits(&name);
+        let effects = match self.slots.get_mut(&name) {
+            Some(slot) if stopping => slot.machine.stop(now),
+            _ => Vec::new(),
+        };
+        self.apply(&name, effects);
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = Instant::now();
+        let (unit, method) = (command.unit(), command.method());
+        let (name, effects) = match command {
+            Command::Start(name, reply) => {
+                let slot = self.slot(&name);
+                slot.starting.push((method, reply));
+                (name.clone(), slot.machine.start(now))
+            }
+            Command::Restart(name, reply) => {
+                let slot = self.slot(&name);
+                slot.starting.push((method, reply));
+                (name.clone(), slot.machine.restart(now))
+            }
+            Command::Stop(name, reply) => {
+                let slot = self.slot(&name);
+                slot.stopping.push((method, reply));
+                (name.clone(), slot.machine.stop(now))
+            }
+            Command::SetLimits(name, limits, reply) => {
+                let outcome = self.set_limits(&name, limits).map_err(|message| UnitError::Refused { unit, method, message });
+                // Whoever asked may have gone.
+                let _ = reply.send(outcome);
+                (name, Vec::new())
+            }
+            Command::Reload(reply) => {
+                // The configuration is asked for at each start; there is nothing older to throw away.
+                let _ = reply.send(Ok(Done::Unchanged));
+                return;
+            }
+        };
+        self.apply(&name, effects);
+    }
+
+    fn slot(&mut self, name: &InstanceName) -> &mut Slot {
+        let policy = self.settings.policy;
+        self.slots.entry(name.clone()).or_insert_with(|| Slot::new(Machine::new(policy)))
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Said(pid, text) => {
+                let speaker = self.slots.iter_mut().find(|(_, slot)| slot.runner.as_ref().is_some_and(|r| i32::try_from(r.pid) == Ok(pid)));
+                let Some((name, slot)) = speaker else { return };
+                let (name, effects) = (name.clone(), slot.machine.said(&text, now));
+                if let Some(runner) = slot.runner.as_mut().filter(|_| slot.machine.state().0 == ActiveState::Active) {
+                    runner.since.get_or_insert_with(Timestamp::now);
+                }
+                if let Err(error) = bound_log(&self.around.log(&name)) {
+                    tracing::warn!(instance = %name, %error, "the runner's log grows past its bound");
+                }
+                self.apply(&name, effects);
+            }
+            Input::Ended(name, invocation, exit) => {
+                let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.runner.as_ref().is_some_and(|r| r.invocation == invocation)) else { return };
+                slot.runner = None;
+                let effects = slot.machine.ended(exit, now);
+                self.apply(&name, effects);
+                if let Some(fleet) = self.fleet.as_ref().filter(|_| self.slots.values().all(|slot| slot.runner.is_none())) {
+                    fleet.tidy();
+                }
+            }
+        }
+    }
+
+    fn due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.slots.iter_mut().map(|(name, slot)| (name.clone(), slot.machine.due(now))).filter(|(_, effects)| !effects.is_empty()).collect();
+        for (name, effects) in due {
+            self.apply(&name, effects);
+        }
+    }
+
+    /// Does what a machine said, then records and reports how the instance stands.
+    fn apply(&mut self, name: &InstanceName, effects: Vec<Effect>) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            if effect == Effect::Launch {
+                if let Err(error) = self.launch(name) {
+                    tracing::error!(instance = %name, %error, "cannot start the runner");
+                    if let Some(slot) = self.slots.get_mut(name) {
+                        slot.machine.status_text = error.to_string();
+                        effects.extend(slot.machine.ended(Exit::NotStarted, Instant::now()));
+                    }
+                }
+                continue;
+            }
+            let Some(slot) = self.slots.get_mut(name) else { return };
+            match (effect, &slot.runner) {
+                (Effect::Terminate, Some(runner)) => runner.signal(Signal::TERM),
+                (Effect::Abort, Some(runner)) => runner.signal(Signal::ABORT),
+                (Effect::Kill, Some(runner)) => runner.kill(),
+                (Effect::Started(outcome), _) => {
+                    let waiters = std::mem::take(&mut slot.starting);
+                    self.answer(name, waiters, outcome);
+                }
+                (Effect::Stopped(outcome), _) => {
+                    let waiters = std::mem::take(&mut slot.stopping);
+                    self.answer(name, waiters, outcome);
+                }
+                (Effect::Launch | Effect::Terminate | Effect::Abort | Effect::Kill, _) => {}
+            }
+        }
+        self.record(name);
+        self.observe(name);
+    }
+
+    fn answer(&self, name: &InstanceName, waiters: Waiters, outcome: Outcome) {
+        for (method, reply) in waiters {
+            let outcome = outcome.map_err(|result| {
+                let detail = self.slots.get(name).map(|slot| observation(name, slot).cause().detail).unwrap_or_default();
+                let hint = format!(": {detail}; see {}", self.around.log(name).display());
+                UnitError::Job { unit: name.unit(), method, result: result.to_owned(), hint }
+            });
+            // Whoever asked may have gone.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn launch(&mut self, name: &InstanceName) -> io::Result<()> {
+        let mut launch = (self.settings.launch)(name);
+        let overrides = self.slots.get(name).map(|slot| slot.overrides).unwrap_or_default();
+        launch.limits = overrides.or(launch.limits);
+        let group = self.fleet.as_ref().map(|fleet| fleet.instance(name)).transpose()?;
+        if let Some(group) = &group
+            && let Err(error) = group.set_limits(&launch.limits, host_memory())
+        {
+            tracing::warn!(instance = %name, %error, "some limits are not in force");
+        }
+        let (runner, child) = Runner::start(name, &launch, group, &self.around)?;
+        let Some(slot) = self.slots.get_mut(name) else { return Ok(()) };
+        slot.machine.launched(runner.invocation.clone());
+        slot.runner = Some(runner);
+        self.read_limits(name);
+        self.watch(name, Some(child));
+        Ok(())
+    }
+
+    /// Waits for the end of an instance's runner.
+    fn watch(&self, name: &InstanceName, child: Option<tokio::process::Child>) {
+        let Some(runner) = self.slots.get(name).and_then(|slot| slot.runner.as_ref()) else { return };
+        let (name, invocation, inputs) = (name.clone(), runner.invocation.clone(), self.inputs.0.clone());
+        match runner.end(child) {
+            Ok(end) => {
+                tokio::spawn(async move {
+                    let exit = end.await;
+                    // The supervisor may be over; the next one finds the record.
+                    let _ = inputs.send(Input::Ended(name, invocation, exit));
+                });
+            }
+            Err(error) => tracing::error!(instance = %name, %error, "cannot watch the runner"),
+        }
+    }
+
+    fn read_limits(&mut self, name: &InstanceName) {
+        let configured = (self.settings.launch)(name).limits;
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let wanted = slot.overrides.or(configured);
+        let group = slot.runner.as_ref().and_then(|runner| runner.group.as_ref());
+        slot.in_force = group.map(|group| in_force(&wanted, &group.caps(), group)).unwrap_or_default();
+    }
+
+    fn set_limits(&mut self, name: &InstanceName, limits: Limits) -> Result<Done, String> {
+        if self.fleet.is_none() {
+            return Err("there is no writable cgroup v2 tree, so limits cannot be changed at run time".to_owned());
+        }
+        let configured = (self.settings.launch)(name).limits;
+        let slot = self.slot(name);
+        if limits.or(slot.overrides).or(configured) == slot.overrides.or(configured) {
+            return Ok(Done::Unchanged);
+        }
+        if let Some(group) = slot.runner.as_ref().and_then(|runner| runner.group.as_ref()) {
+            group.set_limits(&limits, host_memory()).map_err(|error| error.to_string())?;
+        }
+        slot.overrides = limits.or(slot.overrides);
+        self.read_limits(name);
+        Ok(Done::Changed)
+    }
+
+    fn record(&mut self, name: &InstanceName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let (active, sub) = slot.machine.state();
+        let record = Record {
+            boot: self.boot.clone(),
+            process: slot.runner.as_ref().map(|runner| runner.record(active == ActiveState::Deactivating && slot.machine.is_stop_wanted())),
+            restarts: slot.machine.restarts,
+            waiting: sub == "auto-restart",
+            limits: slot.overrides.into(),
+        };
+        let written = if record.process.is_none() && !record.waiting && slot.overrides.is_empty() {
+            slot.recorded = None;
+            self.records.remove(name)
+        } else if slot.recorded.as_ref() == Some(&record) {
+            Ok(())
+        } else {
+            let written = self.records.write(name, &record);
+            slot.recorded = Some(record);
+            written
+        };
+        if let Err(error) = written {
+            tracing::error!(instance = %name, %error, "a new daemon would not know of this");
+        }
+    }
+
+    fn observe(&mut self, name: &InstanceName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let seen = Box::new(observation(name, slot));
+        let dead = seen.active == ActiveState::Inactive;
+        if slot.reported.as_ref() != Some(&seen) && !(dead && slot.reported.is_none()) {
+            slot.reported = Some(seen.clone());
+            self.report(UnitEvent::Seen(seen));
+            if dead {
+                // As systemd does: what has stopped in order and has no more to say is forgotten.
+                self.report(UnitEvent::Gone(name.clone()));
+            }
+        }
+        if dead && let Some(slot) = self.slots.get_mut(name) {
+            slot.reported = None;
+            if slot.overrides.is_empty() {
+                self.slots.remove(name);
+            }
+        }
+    }
+
+    fn report(&self, event: UnitEvent) {
+        // Without a listener there is nobody to tell; the handle's end is what ends the supervisor.
+        let _ = self.events.send(event);
+    }
+}
+
+/// How an instance stands, in systemd's words.
+fn observation(name: &InstanceName, slot: &Slot) -> Observation {
+    let (machine, runner) = (&slot.machine, slot.runner.as_ref());
+    let (active, sub) = machine.state();
+    let group = runner.and_then(|runner| runner.group.as_ref());
+    let below_mount = |path: &std::path::Path| Some(format!("/{}", path.strip_prefix(mount()?).ok()?.display()));
+    Observation {
+        name: name.clone(),
+        active,
+        sub: sub.to_owned(),
+        result: machine.result.to_owned(),
+        restarts: machine.restarts,
+        main_pid: runner.map_or(0, |runner| runner.pid),
+        exec_main_code: machine.exec_main.0,
+        exec_main_status: machine.exec_main.1,
+        invocation: machine.invocation.clone(),
+        status_text: machine.status_text.clone(),
+        control_group: group.and_then(|group| below_mount(group.path())).unwrap_or_default(),
+        since: runner.and_then(|runner| runner.since),
+        limits: slot.in_force,
+    }
+}
