@@ -189,6 +189,3 @@ impl<'a> Turn<'a> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -73,7 +73,7 @@ fn a_running_task_is_named_in_the_next_hello_and_a_second_one_is_declined() {
     daemon.started();
     drop(daemon);
     let mut daemon = host.accept();
-    assert_eq!(daemon.hello.as_ref().and_then(|h| h.current), Some(attempt(1, 1)));
+    assert_eq!(daemon.hello.as_ref().and_then(|h| h.current), Some(attempt(1, 1)), "{:?}\n{}", daemon.hello, host.log());
     let mut second = host.shell("touch second");
     second.attempt = attempt(2, 1);
     daemon.run(second);

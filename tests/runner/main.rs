@@ -6,4 +6,5 @@ mod bad_days;
 mod ending;
 mod harness;
 mod link;
+mod samples;
 mod work;

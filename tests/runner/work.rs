@@ -13,7 +13,7 @@ fn a_task_is_done_and_measured() {
         let mut daemon = host.connect();
         let hello = daemon.hello.clone().expect("hello");
         assert_eq!((hello.current, hello.spooled, hello.instance.as_str()), (None, 0, "test-1"));
-        daemon.run(host.scripted("write result.txt done\nspin 100ms\nsay all is done"));
+        daemon.run(host.scripted("write result.txt done\nspin 500ms\nsay all is done"));
         let (pid, session, cgroup) = daemon.started();
         assert_eq!(cgroup, if kind == Kind::Cgroup { "task-1" } else { "" });
         let report = daemon.finished();

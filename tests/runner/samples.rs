@@ -1,4 +1,4 @@
-//! What it prints has the keys that real runs printed.
+//! What the scripted agent prints has the keys that real runs printed.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,21 +31,18 @@ fn recorded() -> Keys {
 fn printed(prompt: &str, more: &[&str]) -> Keys {
     use std::io::Write;
     use std::process::{Command, Stdio};
-    let config = std::env::temp_dir().join(format!("scripted-agent-{}-{}", std::process::id(), prompt.len()));
-    std::fs::create_dir_all(&config).expect("a directory");
-    let program = std::env::current_exe().expect("this test").parent().and_then(Path::parent).expect("target").join("scripted-agent");
-    let mut child = Command::new(program)
+    let config = tempfile::tempdir().expect("tempdir");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_scripted-agent"))
         .args(["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose", "--session-id", "7"])
         .args(more)
-        .env("CLAUDE_CONFIG_DIR", &config)
+        .env("CLAUDE_CONFIG_DIR", config.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("the scripted agent, built by cargo for the integration tests");
+        .expect("the scripted agent");
     let message = serde_json::json!({"type":"user","message":{"role":"user","content":[{"type":"text","text":prompt}]}});
     writeln!(child.stdin.take().expect("stdin"), "{message}").expect("write");
     let output = child.wait_with_output().expect("wait");
-    std::fs::remove_dir_all(config).expect("clean up");
     let mut keys = Keys::new();
     collect(&mut keys, String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
     keys
@@ -59,7 +56,7 @@ fn every_key_is_one_that_real_runs_printed() {
         ("fail auth", &[]),
         ("fail limit 1795252704", &[]),
         ("fail server", &[]),
-        ("turns 5", &["--max-turns", "2"]),
+        ("turns 2\nsay x", &["--max-turns", "2"]),
         ("cost 1\nsay x", &["--max-budget-usd", "0.5"]),
     ];
     let mut kinds = BTreeSet::new();
