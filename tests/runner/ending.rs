@@ -137,3 +137,49 @@ fn a_worktree_that_vanishes_harms_its_task_alone() {
     let report = daemon.finished();
     assert!(report.ended.reason() == Some(Reason::Spawn) && report.detail.contains("its directory"), "{report:?}");
 }
+
+#[test]
+fn a_stop_that_was_cut_short_is_still_an_interruption() {
+    both(|kind| {
+        let mut host = Host::new(kind);
+        let mut daemon = host.connect();
+        let mut work = host.scripted("ignore-signals\nsay deaf\nhang");
+        work.profile.kill_grace = Duration::from_secs(600);
+        daemon.run(work);
+        daemon.progress(|p| p.doing == "writing");
+        host.signal(Signal::SIGTERM);
+        while !matches!(daemon.next(), Some(FromRunner::Draining)) {}
+        host.signal(Signal::SIGKILL);
+        host.wait();
+        assert_eq!(host.connect().finished().ended, Ended::Interrupted);
+        assert!(host.survivors().is_empty());
+    });
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let mut host = Host::new(Kind::Subreaper);
+    let socket = host.dir.path().join("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("bind");
+    manager.set_read_timeout(Some(crate::harness::PATIENCE)).expect("timeout");
+    let told = |what: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let n = manager.recv(&mut buffer).expect("a message in time");
+            if buffer[..n].starts_with(what.as_bytes()) {
+                return;
+            }
+        }
+    };
+    host.environment = vec![("NOTIFY_SOCKET", socket.display().to_string()), ("WATCHDOG_USEC", "100000".to_owned())];
+    let mut daemon = host.connect();
+    told("READY=1");
+    told("STATUS=idle; waits for work");
+    daemon.run(host.scripted("say x\nsleep 600s"));
+    told("STATUS=task 1 \"a title\": thinking, ");
+    told("WATCHDOG=1");
+    host.signal(Signal::SIGTERM);
+    told("STOPPING=1");
+    daemon.finished();
+    assert!(host.wait().success());
+}

@@ -42,6 +42,8 @@ fn cgroup_root() -> Option<PathBuf> {
 pub(crate) struct Host {
     pub dir: tempfile::TempDir,
     pub cgroup: Option<PathBuf>,
+    /// More variables of the runner.
+    pub environment: Vec<(&'static str, String)>,
     listener: Option<UnixListener>,
     runner: Option<Child>,
 }
@@ -56,7 +58,7 @@ impl Host {
             path
         });
         let listener = Some(UnixListener::bind(dir.path().join("link.sock")).expect("bind"));
-        Self { dir, cgroup, listener, runner: None }
+        Self { dir, cgroup, environment: Vec::new(), listener, runner: None }
     }
 
     pub(crate) fn directory(&self) -> PathBuf {
@@ -71,6 +73,7 @@ impl Host {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clauded-runner"));
         command.arg("test-1").env("CLAUDED_DIRECTORY", self.directory()).env("STATE_DIRECTORY", self.state());
         command.env("CLAUDED_LINK", self.dir.path().join("link.sock")).env_remove("NOTIFY_SOCKET").env("PRIVATE_TO_THE_RUNNER", "yes");
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if let Some(cgroup) = &self.cgroup {
             command.env("CLAUDED_CGROUP", cgroup);
         }
