@@ -7,8 +7,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,11 +109,15 @@ pub(super) async fn end_all() -> io::Result<()> {
 }
 
 /// Processes of this user that were started with all of these variables in their environment (proc(5) `environ`).
-pub(super) fn with_environment(wanted: &[String]) -> Vec<u32> {
+pub(super) fn with_environment(wanted: &[(&str, OsString)]) -> Vec<u32> {
     let me = Pid::this().as_raw();
     let has_all = |pid: &i32| {
         let Ok(bytes) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-        wanted.iter().all(|w| bytes.split(|b| *b == 0).any(|entry| entry == w.as_bytes()))
+        let has = |key: &str, value: &OsString| {
+            let mut entries = bytes.split(|b| *b == 0);
+            entries.any(|entry| entry.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes()))
+        };
+        wanted.iter().all(|(key, value)| has(key, value))
     };
     processes().into_iter().filter(|(pid, s)| !s.ended && *pid != me && has_all(pid)).filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
 }
@@ -155,11 +161,11 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_are_found_by_their_environment_and_ended() {
-        let mark = format!("CLAUDED_ATTEMPT=test-{}", std::process::id());
-        let mut child = Command::new("sleep").arg("60").env("CLAUDED_ATTEMPT", mark.split_once('=').expect("a value").1).spawn().expect("sleep");
+        let mark = ("CLAUDED_ATTEMPT", OsString::from(format!("test-{}", std::process::id())));
+        let mut child = Command::new("sleep").arg("60").env(mark.0, &mark.1).spawn().expect("sleep");
         let find = || with_environment(std::slice::from_ref(&mark));
         assert_eq!(find(), [child.id()]);
-        assert!(with_environment(&[mark.clone(), "CLAUDED_INSTANCE=other".into()]).is_empty());
+        assert!(with_environment(&[mark.clone(), ("CLAUDED_INSTANCE", "other".into())]).is_empty());
         end_found(find).await.expect("ended");
         assert!(!child.wait().expect("wait").success());
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Where programs are looked for when the runner has no PATH itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// All variables of the agent. The profile's go over the agent's own, those over ours.
+/// All variables of the agent. The profile's go over the agent's own, those over ours, but for the marks.
 pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, &str)], attempt: AttemptId) -> BTreeMap<OsString, OsString> {
     let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| geteuid().to_string(), |u| u.name);
     let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|s| Path::new(s).exists()).unwrap_or("/bin/sh");
@@ -28,9 +28,6 @@ pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, 
     add("SHELL", shell.into());
     add("TMPDIR", settings.state.join("tmp").into());
     add("CLAUDE_CONFIG_DIR", settings.state.join("claude").into());
-    add("CLAUDED_INSTANCE", settings.name.as_str().into());
-    add("CLAUDED_TASK", attempt.task.to_string().into());
-    add("CLAUDED_ATTEMPT", attempt.to_string().into());
     if let Some((key, secret)) = &settings.credential {
         add(key, secret.expose_secret().into());
     }
@@ -40,7 +37,17 @@ pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, 
     for (key, value) in &profile.environment {
         add(key, value.into());
     }
+    add("CLAUDED_TASK", attempt.task.to_string().into());
+    for (key, value) in marks(settings, attempt) {
+        add(key, value);
+    }
     set
+}
+
+/// The variables that tell an attempt's processes from all others, those of another clauded with an instance of that name
+/// included. A profile cannot change them.
+pub(super) fn marks(settings: &Settings, attempt: AttemptId) -> [(&'static str, OsString); 3] {
+    [("CLAUDED_INSTANCE", settings.name.as_str().into()), ("CLAUDED_ATTEMPT", attempt.to_string().into()), ("CLAUDED_STATE", settings.state.clone().into())]
 }
 
 /// The program's file: as it is if the name has a slash, else the first executable of that name on `path`.

@@ -3,6 +3,7 @@
 use super::confine::{Cell, Confinement};
 use super::descendants;
 use super::durable::FileError;
+use super::environment;
 use super::records::{Record, Records};
 use super::settings::Settings;
 use super::spool::Spool;
@@ -93,7 +94,7 @@ async fn end(attempt: String, cell: &Cell) -> Result<(), LeftoverError> {
 }
 
 async fn end_marked(settings: &Settings, attempt: AttemptId) -> Result<(), LeftoverError> {
-    let marks = [format!("CLAUDED_ATTEMPT={attempt}"), format!("CLAUDED_INSTANCE={}", settings.name)];
+    let marks = environment::marks(settings, attempt);
     let find = || descendants::with_environment(&marks);
     match timeout(DEADLINE, descendants::end_found(find)).await {
         Ok(Ok(())) => Ok(()),

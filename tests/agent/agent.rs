@@ -1,1 +1,191 @@
-fn main() {}
+//! The scripted agent: speaks the stream-json of Claude Code 2.1.329 as recorded in `tests/samples`, and does what the lines of
+//! its prompt say (`script.rs`). For tests and the demonstration; it calls no model.
+#![allow(clippy::indexing_slicing, reason = "a program of the tests; `Value` answers null for what it does not have")]
+
+mod flags;
+mod output;
+mod script;
+mod session;
+
+use flags::Flags;
+use output::Output;
+use script::{Directive, Failure};
+use serde_json::Value;
+use session::Session;
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The version whose format it speaks.
+pub(crate) const VERSION: &str = "2.1.329";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|a| a == "--version") {
+        output::line(&format!("{VERSION} (scripted agent)"));
+        return ExitCode::SUCCESS;
+    }
+    let flags = match Flags::parse(&arguments) {
+        Ok(flags) => flags,
+        Err(why) => return refuse(&why),
+    };
+    let mut session = match Session::open(&flags) {
+        Ok(session) => session,
+        Err(why) => {
+            if flags.resume.is_some() {
+                Output::new(&flags, &Session::default()).unknown_session(&why);
+            }
+            return refuse(&why);
+        }
+    };
+    let stopped = Arc::new(AtomicBool::new(false));
+    let prompts = listen(Arc::clone(&stopped));
+    let mut failed = false;
+    if let Some(prompt) = script::deaf() {
+        return match Turn::new(&flags, &mut session, &stopped).play(&prompt) {
+            Turned::Ended { error } => ExitCode::from(u8::from(error)),
+            Turned::Exit(code) => ExitCode::from(code),
+        };
+    }
+    while let Ok(prompt) = prompts.recv() {
+        stopped.store(false, Ordering::SeqCst);
+        match Turn::new(&flags, &mut session, &stopped).play(&prompt) {
+            Turned::Ended { error } => failed = error,
+            Turned::Exit(code) => return ExitCode::from(code),
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+fn refuse(why: &str) -> ExitCode {
+    output::error(&format!("Error: {why}"));
+    ExitCode::FAILURE
+}
+
+/// Reads user messages from standard input; an interrupt stops the running turn and is answered at once.
+fn listen(stopped: Arc<AtomicBool>) -> mpsc::Receiver<String> {
+    let (sender, prompts) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Ok(message) = serde_json::from_str::<Value>(&line) else {
+                output::error("Error: Invalid JSON on standard input");
+                std::process::exit(1);
+            };
+            match message.get("type").and_then(Value::as_str) {
+                Some("user") => {
+                    let text = message.pointer("/message/content/0/text").or_else(|| message.pointer("/message/content")).and_then(Value::as_str);
+                    if sender.send(text.unwrap_or_default().to_owned()).is_err() {
+                        return;
+                    }
+                }
+                Some("control_request") if message.pointer("/request/subtype").and_then(Value::as_str) == Some("interrupt") => {
+                    stopped.store(script::deaf().is_none(), Ordering::SeqCst);
+                    output::line(&output::control_response(&message).to_string());
+                }
+                _ => {}
+            }
+        }
+    });
+    prompts
+}
+
+enum Turned {
+    Ended { error: bool },
+    Exit(u8),
+}
+
+/// One turn: the directives of one prompt that the session has not done yet.
+struct Turn<'a> {
+    flags: &'a Flags,
+    session: &'a mut Session,
+    stopped: &'a AtomicBool,
+    output: Output,
+}
+
+impl<'a> Turn<'a> {
+    fn new(flags: &'a Flags, session: &'a mut Session, stopped: &'a AtomicBool) -> Self {
+        let output = Output::new(flags, session);
+        Self { flags, session, stopped, output }
+    }
+
+    fn play(mut self, prompt: &str) -> Turned {
+        self.output.init();
+        let resumed = self.session.begin(prompt);
+        if resumed > 0 && script::deaf().is_none() {
+            self.output.text(self.session, &format!("resuming after {resumed} directives that are done"));
+        }
+        let directives = script::parse(prompt);
+        for directive in directives.into_iter().skip(resumed) {
+            if let Some(most) = self.flags.max_turns
+                && self.session.turns_now() >= most
+            {
+                return self.end(Failure::MaxTurns(most));
+            }
+            if let Some(most) = self.flags.max_budget
+                && self.session.cost() > most
+            {
+                return self.end(Failure::Budget(most));
+            }
+            // Counted before it is done where it ends the process, or the next process would end the same way.
+            if directive.ends_the_process() {
+                self.session.done();
+            }
+            match self.perform(&directive, prompt) {
+                Some(turned) => return turned,
+                None if self.stopped.load(Ordering::SeqCst) => return self.end(Failure::Interrupted),
+                None => {}
+            }
+            if !directive.ends_the_process() {
+                self.session.done();
+            }
+        }
+        self.output.result(self.session, None);
+        Turned::Ended { error: false }
+    }
+
+    fn end(&mut self, failure: Failure) -> Turned {
+        self.output.result(self.session, Some(&failure));
+        Turned::Ended { error: true }
+    }
+
+    fn perform(&mut self, directive: &Directive, prompt: &str) -> Option<Turned> {
+        match directive {
+            Directive::Say(text) => self.output.text(self.session, text),
+            Directive::Cost(usd) => self.session.charge(*usd),
+            Directive::Turns(n) => (0..*n).for_each(|_| self.output.tool(self.session, "Bash", "true")),
+            Directive::Write(file, text) => {
+                self.output.tool(self.session, "Write", file);
+                if let Err(error) = std::fs::write(file, format!("{text}\n")) {
+                    self.output.text(self.session, &format!("{file}: {error}"));
+                }
+            }
+            Directive::Sleep(time) => {
+                self.output.tool(self.session, "Bash", &format!("sleep {}", time.as_secs_f64()));
+                script::wait(*time, self.stopped);
+            }
+            Directive::Hang => script::wait(Duration::MAX, self.stopped),
+            Directive::Fail(failure) => {
+                self.output.before(failure);
+                return Some(self.end(failure.clone()));
+            }
+            Directive::LongLine(bytes) => output::long_line(*bytes),
+            Directive::Garbage => output::garbage(),
+            Directive::HalfUtf8 => output::half_utf8(),
+            Directive::NoResult => return Some(Turned::Exit(0)),
+            Directive::Exit(code) => return Some(Turned::Exit(*code)),
+            Directive::Burn(burn) => {
+                self.output.tool(self.session, "Bash", &format!("{burn:?}"));
+                burn.perform(self.stopped);
+            }
+            Directive::IgnoreSignals => {
+                output::error(&format!("sh: {}", script::become_deaf(&self.session.id, prompt)));
+                return Some(Turned::Exit(1));
+            }
+            Directive::Crash => std::process::abort(),
+        }
+        None
+    }
+}
