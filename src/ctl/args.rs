@@ -143,30 +143,30 @@ pub(super) struct Names {
 
 /// New limits.
 #[derive(Debug, Args)]
-#[group(id = "new_limits", required = true, multiple = true, args = ["memory", "memory_high", "swap", "cpu", "cpu_weight", "io_weight", "tasks"])]
+#[command(group(clap::ArgGroup::new("new_limits").required(true).multiple(true)))]
 pub(super) struct Limit {
     /// The instance
     pub(super) name: InstanceName,
     /// Most memory; past it the kernel kills (MemoryMax=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) memory: Option<MemoryLimit>,
     /// Memory past which the kernel throttles and reclaims (MemoryHigh=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) memory_high: Option<MemoryLimit>,
     /// Most swap (MemorySwapMax=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) swap: Option<MemoryLimit>,
     /// CPU time, in per cent of one CPU (CPUQuota=)
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, group = "new_limits", value_name = "PERCENT")]
     pub(super) cpu: Option<CpuQuota>,
     /// Share of the CPU under contention, 1 to 10000 (CPUWeight=)
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, group = "new_limits", value_name = "WEIGHT")]
     pub(super) cpu_weight: Option<Weight>,
     /// Share of I/O under contention, 1 to 10000 (IOWeight=)
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, group = "new_limits", value_name = "WEIGHT")]
     pub(super) io_weight: Option<Weight>,
     /// Most processes and threads (TasksMax=)
-    #[arg(long, value_name = "N")]
+    #[arg(long, group = "new_limits", value_name = "N")]
     pub(super) tasks: Option<TasksMax>,
     /// Also write it into the configuration, so that it holds after a reboot
     #[arg(long)]

@@ -109,13 +109,15 @@ fn configuration(paths: &Paths) -> (Option<Config>, Check) {
 
 fn render(style: Style, checks: &[Check]) -> String {
     let width = checks.iter().map(|c| c.subject.len()).max().unwrap_or(0);
+    // The longest of the three; with a dot before it where there are dots.
+    let first = style.state(Verdict::Problem.name()).chars().count();
     let mut text = String::new();
     for check in checks {
         let state = style.state(check.verdict.name());
-        let pad = " ".repeat("● problem".chars().count().saturating_sub(state.chars().count()));
+        let pad = " ".repeat(first.saturating_sub(state.chars().count()));
         text.push_str(&format!("{state}{pad}  {:<width$}  {}\n", check.subject, clean(&check.found)));
         if !check.advice.is_empty() {
-            text.push_str(&format!("{:12}{:<width$} → {}\n", "", "", clean(&check.advice)));
+            text.push_str(&format!("{:first$}  {:width$}  → {}\n", "", "", clean(&check.advice)));
         }
     }
     let count = |verdict| checks.iter().filter(|c| c.verdict == verdict).count();
@@ -133,11 +135,11 @@ mod tests {
         let checks = [ok("git", "git 2.39"), warning("disk", "3G left", "make room"), problem("agent", "no claude", "install it")];
         assert_eq!(
             render(Style::default(), &checks),
-            "ok         git    git 2.39
-warning    disk   3G left
-                 → make room
-problem    agent  no claude
-                 → install it
+            "ok       git    git 2.39
+warning  disk   3G left
+                → make room
+problem  agent  no claude
+                → install it
 
 1 problem, 1 warning
 "
