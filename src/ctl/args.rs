@@ -7,8 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// The exit codes, for `--help`; the man page has them too.
-pub(super) const EXIT_STATUS: &str = "\
-  0    done
+pub(super) const EXIT_STATUS: &str = "  0    done
   1    the thing itself failed: a task failed or was cancelled, doctor or config check found problems
   2    the command line is wrong
   3    there is no such instance or task
@@ -18,8 +17,7 @@ pub(super) const EXIT_STATUS: &str = "\
   7    clauded refused the request
   130  interrupted by Ctrl-C while waiting; the task goes on";
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = "Examples:
   claudectl status                                   every instance at a glance
   claudectl start feature-x                          start claude-code@feature-x
   claudectl task add --wait 'Fix the failing test'   queue a task and wait for it
@@ -60,12 +58,11 @@ pub(super) struct Global {
     pub(super) token_file: Option<PathBuf>,
 }
 
+// The variants have no texts of their own, since these would spread over every `--help`.
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Tables and text for people
     Table,
-    /// JSON for programs
     Json,
 }
 

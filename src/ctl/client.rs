@@ -158,6 +158,7 @@ impl Client {
             _ if DaemonArgs { user: true, ..DaemonArgs::default() }.paths().api_socket().exists() => {
                 "start it with: sudo systemctl start clauded, or use your own, which has a socket: claudectl --user".to_owned()
             }
+            _ if !super::program::booted() => "there is no systemd here, so start the program itself: clauded".to_owned(),
             _ => "start it with: sudo systemctl start clauded".to_owned(),
         };
         Failure::NotRunning(format!("clauded is not running at {place} ({error}); {advice}"))

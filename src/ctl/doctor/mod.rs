@@ -9,6 +9,7 @@ use super::client::Client;
 use super::config;
 use super::failure::{Failure, Outcome};
 use super::output::{Screen, Style};
+use super::program::booted;
 use super::quantity::clean;
 use crate::config::{Config, Paths};
 use serde::Serialize;
@@ -61,7 +62,7 @@ struct Host<'a> {
     paths: Paths,
     /// `None` if it does not load: a check of its own says so, the others look at what needs none.
     config: Option<Config>,
-    /// systemd is PID 1 (sd_booted(3)).
+    /// systemd is the init system.
     booted: bool,
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, global: &Global) -> Re
     progress.say("looking at this host");
     let paths = config::paths(global, None)?;
     let (config, verdict) = configuration(&paths);
-    let host = Host { client, user: global.user, paths, config, booted: std::path::Path::new("/run/systemd/system").is_dir() };
+    let host = Host { client, user: global.user, paths, config, booted: booted() };
     let (systemd, daemon, port, agent, git) =
         tokio::join!(host::systemd(&host), service::daemon(&host), service::port(&host), agent::checks(&host), host::git());
     let mut checks = vec![systemd, host::cgroups(&host), verdict];
