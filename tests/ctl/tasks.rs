@@ -3,9 +3,9 @@
 use crate::fake::{Fake, answer, begin_stream, send_event, task, until, wait};
 use std::io::Write;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A task that a test moves on, with the events that say so.
 #[derive(Default)]
@@ -167,23 +167,36 @@ fn giving_up_leaves_the_task_alone() {
     assert!(fake.asked().iter().all(|a| a.line.starts_with("GET ")), "nothing was changed");
 }
 
+/// The event comes, but clauded goes away before it can be asked about the task: the look must come after the reconnection.
 #[test]
 fn waiting_survives_a_restart_of_clauded() {
     let life = Life::new("running", 1);
-    let (server, streams) = (life.clone(), AtomicUsize::new(0));
+    let (server, looks, down) = (life.clone(), AtomicUsize::new(0), AtomicBool::new(false));
+    let streams = AtomicUsize::new(0);
     let fake = Fake::new(move |asked, out| {
-        if asked.line.contains("/stream") && streams.fetch_add(1, Ordering::SeqCst) == 0 {
-            // The event that says so is never sent: the task ends while the connection is gone.
+        if asked.line == "GET /api/v1/tasks/12" {
+            looks.fetch_add(1, Ordering::SeqCst);
+            if down.load(Ordering::SeqCst) {
+                return;
+            }
+        } else if asked.line.contains("/stream") && streams.fetch_add(1, Ordering::SeqCst) == 0 {
             begin_stream(out);
+            out.flush().expect("flush");
+            until("the first look", || looks.load(Ordering::SeqCst) == 1);
+            down.store(true, Ordering::SeqCst);
             server.set("succeeded", 1);
-        } else if asked.line.contains("/stream") || streams.load(Ordering::SeqCst) > 0 {
-            server.serve(&asked.line, asked.number("after"), out);
-        } else {
-            answer(out, 200, "[]");
+            send_event(out, 1, 12);
+            until("a look in vain", || looks.load(Ordering::SeqCst) == 2);
+            down.store(false, Ordering::SeqCst);
+            return;
         }
+        server.serve(&asked.line, asked.number("after"), out);
     });
+    let began = Instant::now();
     let ran = fake.run(&["task", "wait", "12"]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), "task 12 succeeded (1m, $0.50)\n"));
+    // By the reconnection, not by the look that comes every 30 s in any case.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
 
 /// A log of two attempts; the second begins only when the test says so.
