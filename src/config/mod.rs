@@ -7,6 +7,8 @@ mod problem;
 mod read;
 mod resolve;
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;
 mod tree;
 mod value;
