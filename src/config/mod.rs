@@ -11,6 +11,7 @@ mod shipped;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod user;
 mod value;
 
 pub use persist::{PersistError, persist_limits};

@@ -7,8 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// The exit codes, for `--help`; the man page has them too.
-pub(super) const EXIT_STATUS: &str = "\
-  0    done
+pub(super) const EXIT_STATUS: &str = "  0    done
   1    the thing itself failed: a task failed or was cancelled, doctor or config check found problems
   2    the command line is wrong
   3    there is no such instance or task
@@ -18,8 +17,7 @@ pub(super) const EXIT_STATUS: &str = "\
   7    clauded refused the request
   130  interrupted by Ctrl-C while waiting; the task goes on";
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = "Examples:
   claudectl status                                   every instance at a glance
   claudectl start feature-x                          start claude-code@feature-x
   claudectl task add --wait 'Fix the failing test'   queue a task and wait for it
@@ -60,12 +58,11 @@ pub(super) struct Global {
     pub(super) token_file: Option<PathBuf>,
 }
 
+// The variants have no texts of their own, since these would spread over every `--help`.
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Tables and text for people
     Table,
-    /// JSON for programs
     Json,
 }
 
@@ -143,30 +140,30 @@ pub(super) struct Names {
 
 /// New limits.
 #[derive(Debug, Args)]
-#[group(id = "new_limits", required = true, multiple = true, args = ["memory", "memory_high", "swap", "cpu", "cpu_weight", "io_weight", "tasks"])]
+#[command(group(clap::ArgGroup::new("new_limits").required(true).multiple(true)))]
 pub(super) struct Limit {
     /// The instance
     pub(super) name: InstanceName,
     /// Most memory; past it the kernel kills (MemoryMax=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) memory: Option<MemoryLimit>,
     /// Memory past which the kernel throttles and reclaims (MemoryHigh=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) memory_high: Option<MemoryLimit>,
     /// Most swap (MemorySwapMax=)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) swap: Option<MemoryLimit>,
     /// CPU time, in per cent of one CPU (CPUQuota=)
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, group = "new_limits", value_name = "PERCENT")]
     pub(super) cpu: Option<CpuQuota>,
     /// Share of the CPU under contention, 1 to 10000 (CPUWeight=)
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, group = "new_limits", value_name = "WEIGHT")]
     pub(super) cpu_weight: Option<Weight>,
     /// Share of I/O under contention, 1 to 10000 (IOWeight=)
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, group = "new_limits", value_name = "WEIGHT")]
     pub(super) io_weight: Option<Weight>,
     /// Most processes and threads (TasksMax=)
-    #[arg(long, value_name = "N")]
+    #[arg(long, group = "new_limits", value_name = "N")]
     pub(super) tasks: Option<TasksMax>,
     /// Also write it into the configuration, so that it holds after a reboot
     #[arg(long)]

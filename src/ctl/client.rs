@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use super::failure::Failure;
-use crate::daemon::args::Args as DaemonArgs;
+use crate::config::Paths;
 use crate::proto::api::Problem;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -44,7 +44,8 @@ impl Client {
         let endpoint = match (&global.host, &global.socket) {
             (Some(host), _) => Endpoint::Tcp { authority: authority(host)?, token: token(global)? },
             (None, Some(socket)) => Endpoint::Unix(socket.clone()),
-            (None, None) => Endpoint::Unix(DaemonArgs { user: global.user, ..DaemonArgs::default() }.paths().api_socket()),
+            (None, None) if global.user => Endpoint::Unix(Paths::user().api_socket()),
+            (None, None) => Endpoint::Unix(Paths::system().api_socket()),
         };
         Ok(Self { endpoint, user: global.user, named: global.host.is_some() || global.socket.is_some() })
     }
@@ -155,9 +156,10 @@ impl Client {
             (Endpoint::Tcp { .. }, ..) => "check the address, and [api] listen in the configuration of clauded".to_owned(),
             (_, true, _) => "check the path of --socket or CLAUDED_SOCKET".to_owned(),
             (_, _, true) => "start it with: systemctl --user start clauded, or: clauded --user".to_owned(),
-            _ if DaemonArgs { user: true, ..DaemonArgs::default() }.paths().api_socket().exists() => {
+            _ if Paths::user().api_socket().exists() => {
                 "start it with: sudo systemctl start clauded, or use your own, which has a socket: claudectl --user".to_owned()
             }
+            _ if !super::program::booted() => "there is no systemd here, so start the program itself: clauded".to_owned(),
             _ => "start it with: sudo systemctl start clauded".to_owned(),
         };
         Failure::NotRunning(format!("clauded is not running at {place} ({error}); {advice}"))

@@ -5,13 +5,13 @@ use super::failure::{Failure, Outcome};
 use super::output::{Screen, Tone};
 use super::quantity::clean;
 use crate::config::{Config, Paths};
-use crate::daemon::args::Args as DaemonArgs;
 use std::path::{Path, PathBuf};
 
 /// Where the configuration is that the daemon would read.
 pub(super) fn paths(global: &Global, file: Option<&Path>) -> Result<Paths, Failure> {
+    let usual = if global.user { Paths::user() } else { Paths::system() };
     let file = file.map(std::path::absolute).transpose().map_err(|error| Failure::Read { path: PathBuf::from("."), error })?;
-    Ok(DaemonArgs { user: global.user, config: file, ..DaemonArgs::default() }.paths())
+    Ok(Paths { config: file.unwrap_or_else(|| usual.config.clone()), ..usual })
 }
 
 /// `claudectl config check`

@@ -35,7 +35,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &args::Events) -
     if !args.follow {
         return Ok(Outcome::Done);
     }
-    let mut follower = Follower::open(client, Some(after)).await?;
+    let mut follower = Follower::open(client, after).await?;
     loop {
         match follower.next().await? {
             Next::Event(data, event) => print(screen, &data, &event)?,
@@ -123,30 +123,34 @@ pub(super) enum Next {
     Event(String, Box<Event>),
     /// The connection is gone.
     Lost,
-    /// There is one again; what happened meanwhile follows if the last number was known.
+    /// There is one again; what happened meanwhile follows.
     Back,
 }
 
 /// The stream of events, connected again as often as needed.
 pub(super) struct Follower<'a> {
     client: &'a Client,
-    after: Option<i64>,
+    after: i64,
     body: Option<Incoming>,
     parser: Parser,
     ready: VecDeque<Message>,
 }
 
 impl<'a> Follower<'a> {
-    /// Connects; the first time it must work at once. Without a number the stream begins now.
-    pub(super) async fn open(client: &'a Client, after: Option<i64>) -> Result<Self, Failure> {
+    /// From now on.
+    pub(super) async fn latest(client: &'a Client) -> Result<Self, Failure> {
+        Self::open(client, last_id(client).await?).await
+    }
+
+    /// Connects; the first time it must work at once. The stream begins with the event above that number.
+    async fn open(client: &'a Client, after: i64) -> Result<Self, Failure> {
         let mut follower = Self { client, after, body: None, parser: Parser::default(), ready: VecDeque::new() };
         follower.connect().await?;
         Ok(follower)
     }
 
     async fn connect(&mut self) -> Result<(), Failure> {
-        let query = self.after.map(|id| format!("?after={id}")).unwrap_or_default();
-        let response = self.client.open(Method::GET, &format!("/api/v1/events/stream{query}"), None).await?;
+        let response = self.client.open(Method::GET, &format!("/api/v1/events/stream?after={}", self.after), None).await?;
         self.parser = Parser::default();
         self.body = Some(response.into_body());
         Ok(())
@@ -156,12 +160,16 @@ impl<'a> Follower<'a> {
     pub(super) async fn next(&mut self) -> Result<Next, Failure> {
         loop {
             if let Some(message) = self.ready.pop_front() {
-                let event: Event = decode(message.data.as_bytes())?;
-                // After a reconnection a server may repeat; what has been seen is not shown twice.
-                if self.after.is_some_and(|seen| event.id <= seen) {
+                // The server's last words before it ends the stream, as when its store cannot be read: connect again.
+                if message.event == "problem" {
                     continue;
                 }
-                self.after = Some(message.id.unwrap_or(event.id));
+                let event: Event = decode(message.data.as_bytes())?;
+                // After a reconnection a server may repeat; what has been seen is not shown twice.
+                if event.id <= self.after {
+                    continue;
+                }
+                self.after = event.id;
                 return Ok(Next::Event(message.data, Box::new(event)));
             }
             let Some(body) = &mut self.body else {

@@ -1,4 +1,4 @@
-//! Programs of others: found once on a path, run with a deadline, their output bounded.
+//! Programs of others: systemd is there or not; others are found once on a path, run with a deadline, their output bounded.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +10,11 @@ use tokio::process::Command;
 pub(super) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Longest output that is read, in bytes.
 const OUTPUT_MAX: u64 = 1 << 20;
+
+/// Whether systemd is the init system here (sd_booted(3)).
+pub(super) fn booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
 
 /// The executable of that name on a `PATH`, or the name itself if it is an absolute path to one.
 pub(super) fn find(name: &str, path: &str) -> Option<PathBuf> {

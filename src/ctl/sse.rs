@@ -1,10 +1,10 @@
-//! Server-sent events: bytes in pieces to messages (WHATWG HTML, section 9.2.6), as far as our API uses them.
+//! Server-sent events: bytes in pieces to messages (WHATWG HTML, section 9.2.6), as far as our API uses them: an event's number is in its data too.
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
-    /// `id:`
-    pub(super) id: Option<i64>,
+    /// `event:`; empty for the usual kind.
+    pub(super) event: String,
     /// `data:`, several joined by line feeds.
     pub(super) data: String,
 }
@@ -44,7 +44,7 @@ impl Parser {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "id" => self.message.id = value.parse().ok(),
+            "event" => value.clone_into(&mut self.message.event),
             "data" => {
                 if !self.message.data.is_empty() {
                     self.message.data.push('\n');
@@ -60,12 +60,12 @@ impl Parser {
 mod tests {
     use super::*;
 
-    const STREAM: &[u8] = b": hello\n\nid: 7\r\ndata: {\"a\":\"\xc3\xa4\"}\r\n\r\nevent: x\ndata:1\ndata: 2\n\nid: 9\n\ndata: cut";
+    const STREAM: &[u8] = b": hello\n\nid: 7\r\ndata: {\"a\":\"\xc3\xa4\"}\r\n\r\nevent: problem\ndata:1\ndata: 2\n\nid: 9\n\ndata: cut";
 
     #[test]
     fn messages_survive_any_cut() {
         let whole = Parser::default().feed(STREAM);
-        assert_eq!(whole, [Message { id: Some(7), data: "{\"a\":\"ä\"}".into() }, Message { id: None, data: "1\n2".into() }]);
+        assert_eq!(whole, [Message { data: "{\"a\":\"ä\"}".into(), ..Message::default() }, Message { event: "problem".into(), data: "1\n2".into() },]);
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
             let pieces: Vec<Message> = STREAM.chunks(size).flat_map(|piece| parser.feed(piece)).collect();

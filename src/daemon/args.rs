@@ -40,27 +40,13 @@ pub struct Args {
 impl Args {
     /// Where everything is: the options, else the user's directories with `--user`, else the system's.
     pub fn paths(&self) -> Paths {
-        let base = if self.user { user_paths(|name| std::env::var_os(name)) } else { Paths::system() };
+        let base = if self.user { Paths::user() } else { Paths::system() };
         Paths {
             config: self.config.clone().unwrap_or(base.config),
             state: self.state_directory.clone().unwrap_or(base.state),
             runtime: self.runtime_directory.clone().unwrap_or(base.runtime),
             instances: self.instances_directory.clone().unwrap_or(base.instances),
         }
-    }
-}
-
-/// The directories of `--user`, by the XDG base directory specification, which says to ignore relative ones.
-fn user_paths(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Paths {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = absolute("HOME").unwrap_or_else(|| "/".into());
-    let state = absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state"));
-    let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", nix::unistd::getuid()).into());
-    Paths {
-        config: absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("clauded/clauded.toml"),
-        state: state.join("clauded"),
-        runtime: runtime.join("clauded"),
-        instances: state.join("claude-code"),
     }
 }
 
@@ -75,20 +61,5 @@ mod tests {
         let paths = args.paths();
         assert_eq!((paths.config.to_str(), paths.api_socket().to_str()), (Some("/x/c.toml"), Some("/x/run/api.sock")));
         assert_eq!(paths.state, Paths::system().state);
-    }
-
-    #[test]
-    fn user_directories_follow_xdg_and_ignore_relative_ones() {
-        let variables = |name: &str| match name {
-            "HOME" => Some("/home/u".into()),
-            "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),
-            "XDG_CONFIG_HOME" => Some("relative".into()),
-            _ => None,
-        };
-        let paths = user_paths(variables);
-        assert_eq!(paths.config.to_str(), Some("/home/u/.config/clauded/clauded.toml"));
-        assert_eq!(paths.api_socket().to_str(), Some("/run/user/7/clauded/api.sock"));
-        assert_eq!(paths.state.to_str(), Some("/home/u/.local/state/clauded"));
-        assert_eq!(paths.instances.to_str(), Some("/home/u/.local/state/claude-code"));
     }
 }

@@ -1,6 +1,6 @@
 //! The host itself: systemd, cgroups, the account, git, disks.
 
-use super::{Check, Host, ok, problem, warning};
+use super::{Check, Host, Verdict, ok, problem, warning};
 use crate::config::Supervisor;
 use crate::core::ids::UNIT_PREFIX;
 use crate::ctl::program::{SERVICE_PATH, ask, find};
@@ -59,7 +59,9 @@ pub(super) fn cgroups(host: &Host<'_>) -> Check {
     let unified = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok();
     let wsl = fs::read_to_string("/proc/version").is_ok_and(|v| v.to_ascii_lowercase().contains("microsoft"));
     let controllers = fs::read_to_string(Path::new(&group).join("cgroup.controllers")).ok();
-    cgroup_verdict(unified, wsl, host.user, controllers.as_deref())
+    let check = cgroup_verdict(unified, wsl, host.user, controllers.as_deref());
+    // Without systemd clauded goes on with rlimits, and says so itself.
+    if host.booted || check.verdict != Verdict::Problem { check } else { Check { verdict: Verdict::Warning, ..check } }
 }
 
 fn cgroup_verdict(unified: bool, wsl: bool, user: bool, controllers: Option<&str>) -> Check {
@@ -70,7 +72,7 @@ fn cgroup_verdict(unified: bool, wsl: bool, user: bool, controllers: Option<&str
         } else {
             "boot the kernel with systemd.unified_cgroup_hierarchy=1; in a container give it its own cgroup v2 tree"
         };
-        return problem(SUBJECT, "cgroup v2 is not mounted at /sys/fs/cgroup, so no limit holds", advice);
+        return problem(SUBJECT, "cgroup v2 is not mounted at /sys/fs/cgroup: limits cannot be enforced", advice);
     }
     let Some(controllers) = controllers else {
         return warning(
@@ -156,7 +158,6 @@ fn disk(subject: &'static str, directory: &Path) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
     #[test]

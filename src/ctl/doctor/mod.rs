@@ -9,6 +9,7 @@ use super::client::Client;
 use super::config;
 use super::failure::{Failure, Outcome};
 use super::output::{Screen, Style};
+use super::program::booted;
 use super::quantity::clean;
 use crate::config::{Config, Paths};
 use serde::Serialize;
@@ -61,7 +62,7 @@ struct Host<'a> {
     paths: Paths,
     /// `None` if it does not load: a check of its own says so, the others look at what needs none.
     config: Option<Config>,
-    /// systemd is PID 1 (sd_booted(3)).
+    /// systemd is the init system.
     booted: bool,
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, global: &Global) -> Re
     progress.say("looking at this host");
     let paths = config::paths(global, None)?;
     let (config, verdict) = configuration(&paths);
-    let host = Host { client, user: global.user, paths, config, booted: std::path::Path::new("/run/systemd/system").is_dir() };
+    let host = Host { client, user: global.user, paths, config, booted: booted() };
     let (systemd, daemon, port, agent, git) =
         tokio::join!(host::systemd(&host), service::daemon(&host), service::port(&host), agent::checks(&host), host::git());
     let mut checks = vec![systemd, host::cgroups(&host), verdict];
@@ -109,13 +110,15 @@ fn configuration(paths: &Paths) -> (Option<Config>, Check) {
 
 fn render(style: Style, checks: &[Check]) -> String {
     let width = checks.iter().map(|c| c.subject.len()).max().unwrap_or(0);
+    // The longest of the three; with a dot before it where there are dots.
+    let first = style.state(Verdict::Problem.name()).chars().count();
     let mut text = String::new();
     for check in checks {
         let state = style.state(check.verdict.name());
-        let pad = " ".repeat("● problem".chars().count().saturating_sub(state.chars().count()));
+        let pad = " ".repeat(first.saturating_sub(state.chars().count()));
         text.push_str(&format!("{state}{pad}  {:<width$}  {}\n", check.subject, clean(&check.found)));
         if !check.advice.is_empty() {
-            text.push_str(&format!("{:12}{:<width$} → {}\n", "", "", clean(&check.advice)));
+            text.push_str(&format!("{:first$}  {:width$}  → {}\n", "", "", clean(&check.advice)));
         }
     }
     let count = |verdict| checks.iter().filter(|c| c.verdict == verdict).count();
@@ -133,11 +136,11 @@ mod tests {
         let checks = [ok("git", "git 2.39"), warning("disk", "3G left", "make room"), problem("agent", "no claude", "install it")];
         assert_eq!(
             render(Style::default(), &checks),
-            "ok         git    git 2.39
-warning    disk   3G left
-                 → make room
-problem    agent  no claude
-                 → install it
+            "ok       git    git 2.39
+warning  disk   3G left
+                → make room
+problem  agent  no claude
+                → install it
 
 1 problem, 1 warning
 "

@@ -30,7 +30,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &Log) -> Result<
 /// One attempt if it is named; else the last one and those to come, until the task has ended.
 async fn follow(reader: &mut Reader<'_>, named: Option<u32>) -> Result<(), Failure> {
     // Open before the first look, so that no attempt begins unseen.
-    let mut follower = Follower::open(reader.client, None).await?;
+    let mut follower = Follower::latest(reader.client).await?;
     let mut seen = 0;
     loop {
         let task: Task = decode(&reader.insist(&format!("/api/v1/tasks/{}", reader.id), false).await?)?;

@@ -50,6 +50,13 @@ impl Transcript {
             ("user", _) => self.blocks(&event, |s, block| s.returned(block)),
             ("rate_limit_event", _) => self.limit(&event),
             ("result", _) => self.result(&event),
+            // The runner's own lines: the agent's standard error, and its remarks.
+            ("", _) if event.get("stream").is_some() => {
+                let tone = if word(&event, "/stream") == "stderr" { Tone::Bad } else { Tone::Busy };
+                format!("{} {}\n", self.style.paint(tone, &format!("{}:", line(word(&event, "/stream"), 20))), clean(word(&event, "/text")))
+            }
+            // No stream-json at all: the output of another program that happens to be JSON.
+            ("", _) => format!("{}\n", clean(text)),
             _ => String::new(),
         }
     }

@@ -72,7 +72,7 @@ fn open(known: &Known) -> String {
 
 async fn watch(client: &Client, progress: &Progress, known: &mut Known) -> Result<(), Failure> {
     // The stream is open before the first look, so nothing falls between the two.
-    let mut follower = Follower::open(client, None).await?;
+    let mut follower = Follower::latest(client).await?;
     let mut stale = waiting(known);
     let mut clock = tokio::time::interval(if progress.visible() { REFRESH } else { SAFETY });
     clock.reset();

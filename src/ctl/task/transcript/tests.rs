@@ -35,6 +35,13 @@ fn a_recorded_run_in_pieces_of_any_size() {
 }
 
 #[test]
+fn lines_of_the_runner_and_of_other_programs() {
+    let mut transcript = Transcript::new(Style::default());
+    let text = transcript.feed("{\"stream\":\"stderr\",\"text\":\"npm warn\\u001b[2J\"}\n{\"stream\":\"clauded\",\"text\":\"cut\"}\n{\"level\":\"info\"}\n\n");
+    assert_eq!(text, "stderr: npm warn [2J\nclauded: cut\n{\"level\":\"info\"}\n");
+}
+
+#[test]
 fn failures_say_why_although_the_subtype_is_success() {
     let mut transcript = Transcript::new(Style::default());
     let line = r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","num_turns":1,"duration_ms":200,"total_cost_usd":0,"result":"Invalid API key"}"#;
