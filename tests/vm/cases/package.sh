@@ -2,6 +2,7 @@
 # lanes: vm container
 # fresh: yes
 # files: deb
+# timeout: 500
 
 dpkg -i deb/clauded.deb
 same 'the user' "$(getent passwd claude-code | cut -d: -f5-)" 'Claude Code agents:/var/lib/claude-code:/usr/sbin/nologin'

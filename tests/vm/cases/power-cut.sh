@@ -5,19 +5,19 @@
 
 names=(a b c)
 if [ -z "$AGAIN" ]; then
-  install -d $LEFT
+  install -d "$LEFT"
   instance "${names[@]}"
   systemctl enable claude-code@{a,b,c}.service
   sync
   for i in $(seq 24); do
-    add "${names[i % 3]}" $'sleep 2s\nsay '"$i" >>$LEFT/acknowledged
-    sync $LEFT/acknowledged
+    add "${names[i % 3]}" $'sleep 2s\nsay '"$i" >>"$LEFT/acknowledged"
+    sync "$LEFT/acknowledged"
   done
   wait_event 60 '"kind":"task-finished"' >/dev/null
   check 'the queue is busy' jq -e '.[] | select(.state == "running")' <(claudectl task list --all -o json)
 else
-  ids=$(cat $LEFT/acknowledged)
-  same 'acknowledged' "$(wc -l <$LEFT/acknowledged)" 24
+  ids=$(cat "$LEFT/acknowledged")
+  same 'acknowledged' "$(wc -l <"$LEFT/acknowledged")" 24
   check 'clauded is back' systemctl -q is-active clauded.service
   # shellcheck disable=SC2086 # numbers, one a word
   claudectl task wait $ids --timeout 5min >/dev/null || true
