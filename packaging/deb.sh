@@ -23,8 +23,10 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 if ! [ -x $TOOLS/bin/cargo-zigbuild ]; then
   rm -rf $TOOLS
-  python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet cargo-zigbuild==0.24.0 ziglang==0.14.1 ||
-    { rm -rf $TOOLS; die "cargo-zigbuild cannot be installed into a virtual environment: python3-venv and a reachable Python package index are needed"; }
+  if ! { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet cargo-zigbuild==0.24.0 ziglang==0.14.1; }; then
+    rm -rf $TOOLS
+    die "cargo-zigbuild cannot be installed into a virtual environment: python3-venv and a reachable Python package index are needed"
+  fi
 fi
 rustup target list --installed 2>/dev/null | grep -qx $TARGET || [ "$(rustc -vV | sed -n 's/^host: //p')" = $TARGET ] || die "rustup target add $TARGET"
 PATH=$PWD/$TOOLS/bin:$PATH cargo zigbuild --release --locked --bins --target $TARGET.$GLIBC

@@ -1,6 +1,6 @@
 # Read by run.py before each case: what the cases have in common. Everything that waits has a deadline and waits for an event
 # where there is one; times are generous, since a machine under emulation is 2 to 30 times slower than a real one.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 AGAIN=${AGAIN:-}
 LEFT=/var/tmp/case # what a case keeps over a reboot
 STATE=/var/lib/claude-code

@@ -6,7 +6,7 @@
 A case is a bash script, run as root in the machine after lib.sh was read. Its head says, in comments:
   # lanes: vm container            which of tbvm.py's lanes it runs in
   # releases: bookworm trixie      where not on all of them
-  # timeout: 120                   seconds, on the machine's own clock under warp
+  # timeout: 300                   seconds, on the machine's own clock under warp
   # again: reboot | reset          run a second time after an orderly reboot or a power cut, with AGAIN=1
   # files: deb next prometheus     what it wants in its working directory beside lib.sh
   # fresh: yes                     starts on a machine without the package
@@ -35,7 +35,7 @@ class Case:
         if unknown or 'lanes' not in head: sys.exit(f'{path}: {"unknown " + ", ".join(unknown) if unknown else "no lanes:"} in its head')
         self.lanes = head['lanes'].split()
         self.releases = head.get('releases', ' '.join(RELEASES)).split()
-        self.timeout = int(head.get('timeout', 120))
+        self.timeout = int(head.get('timeout', 300))
         self.again = head.get('again')
         self.files = head.get('files', '').split()
         self.fresh = head.get('fresh') == 'yes'

@@ -16,19 +16,19 @@ systemctl daemon-reload
 at=$STATE/instances/x
 
 systemctl start claude-code@x
-wait_until 20 'the child runs' test -s $at/child
-child=$(cat $at/child)
+wait_until 20 'the child runs' test -s "$at/child"
+child=$(cat "$at/child")
 systemctl stop claude-code@x
-same 'who got SIGTERM' "$(cat $at/log)" main
+same 'who got SIGTERM' "$(cat "$at/log")" main
 refute 'the child is gone' test -d "/proc/$child"
 same 'the result' "$(property claude-code@x.service Result)" success
 
-rm $at/child
+rm "$at/child"
 systemctl start claude-code@x
-wait_until 20 'the child runs' test -s $at/child
-child=$(cat $at/child) first=$(property claude-code@x.service InvocationID)
+wait_until 20 'the child runs' test -s "$at/child"
+child=$(cat "$at/child") first=$(property claude-code@x.service InvocationID)
 kill -9 "$(property claude-code@x.service MainPID)"
 again() { [ "$(property claude-code@x.service NRestarts)" = 1 ] && [ "$(property claude-code@x.service SubState)" = running ] && [ "$(property claude-code@x.service InvocationID)" != "$first" ]; }
 wait_until 30 'it is restarted' again
 refute 'the old child is gone' test -d "/proc/$child"
-same 'who got SIGTERM' "$(cat $at/log)" main
+same 'who got SIGTERM' "$(cat "$at/log")" main

@@ -1,0 +1,30 @@
+# clauded is restarted, killed and upgraded under a running agent: the agent is not touched, the task runs once, no event is lost.
+# lanes: vm container
+# files: next
+# timeout: 300
+
+instance a b
+unit=claude-code@a.service
+id=$(add a $'sleep 45s\nsay done')
+wait_running "$id"
+first=$(property $unit InvocationID) before=$(pids a | sort)
+undisturbed() {
+  same "$1: the invocation" "$(property $unit InvocationID)" "$first"
+  same "$1: the processes" "$(pids a | sort)" "$before"
+}
+systemctl restart clauded
+undisturbed restart
+kill -9 "$(property clauded.service MainPID)"
+back() { claudectl status -o json 2>/dev/null | jq -e '[.[] | select(.connected)] | length == 2' >/dev/null; }
+wait_until 60 'it is back, with both instances' back
+undisturbed 'kill -9'
+quick=$(add b 'say while it was away')
+dpkg -i next/clauded.deb
+undisturbed upgrade
+wait_until 60 'the new one has both instances' back
+ended "$quick" succeeded
+ended "$id" succeeded
+same 'attempts' "$(of "$id" .attempts)" 1
+same 'ends that were told' "$(claudectl events -o json | jq -s "[.[] | if type == \"array\" then .[] else . end | select(.kind == \"task-finished\" and .task == $id)] | length")" 1
+same 'automatic restarts of the instance' "$(property $unit NRestarts)" 0
+same 'the version' "$(dpkg-query -W -f '${Version}' clauded | grep -o next)" next

@@ -1,0 +1,23 @@
+# The main job: start an unconfigured instance by its directory's name, give it a task, wait, look at what is known of it.
+# lanes: vm container
+
+check 'clauded runs' systemctl -q is-active clauded.service
+instance feature-x
+check 'its status is in words' test -n "$(property claude-code@feature-x.service StatusText)"
+id=$(add feature-x $'write done.txt finished\nsay hi' --type feature --title 'First task')
+ended "$id" succeeded
+same 'the file' "$(cat "$STATE/worktrees/feature-x/done.txt")" finished
+same 'attempts' "$(of "$id" .attempts)" 1
+same 'the agent said' "$(of "$id" '.history[0].text')" hi
+same 'its instance' "$(of "$id" .placed_on)" feature-x
+check 'the log has it' grep -q hi <(claudectl task log "$id")
+check 'status has the instance' jq -e '.[] | select(.name == "feature-x" and .active == "active" and .connected)' <(claudectl status -o json)
+any=$(claudectl task add --any 'say two')
+ended "$any" succeeded
+if [ "$TB_MODE" = vm ]; then
+  between 'CPU seconds' "$(of "$id" '.history[0] | .cpu_user_seconds + .cpu_system_seconds')" 0.001 60
+  between 'peak memory' "$(of "$id" '.history[0].memory_peak_bytes // 100000')" 50000 200000000
+fi
+check 'metrics' grep -qE '^clauded_[a-z_]+.*feature-x' <(curl -sf http://127.0.0.1:8888/metrics)
+claudectl stop feature-x
+same 'processes of the user' "$(pgrep -u claude-code || true)" ''

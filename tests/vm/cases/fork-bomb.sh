@@ -1,0 +1,20 @@
+# A fork bomb stops at TasksMax; the runner lives, the neighbour forks on, and no process is left.
+# lanes: vm
+# timeout: 240
+
+instance bomb neighbour
+claudectl limit bomb --tasks 60
+id=$(add bomb $'fork 500\nsleep 60s' --timeout 40s)
+refused() { [ "$(stat_of "$(slice bomb)/pids.events" max)" -gt 0 ]; }
+wait_until 60 'forks are refused' refused
+between 'processes' "$(cat "$(slice bomb)/pids.current")" 1 60
+beside=$(add neighbour $'fork 20\nsay fine')
+ended "$beside" succeeded
+claudectl task cancel "$id" >/dev/null
+claudectl task wait "$id" >/dev/null || true
+alone() { [ "$(pids bomb | wc -l)" = 1 ]; }
+wait_until 20 'the runner alone is left' alone
+same 'restarts' "$(property claude-code@bomb.service NRestarts)" 0
+claudectl limit bomb --tasks 500
+next=$(add bomb 'say again')
+ended "$next" succeeded

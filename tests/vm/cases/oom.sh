@@ -1,0 +1,23 @@
+# A task that allocates past its limit is killed, and nothing else is: not its runner, not its neighbour, not its neighbour's task.
+# lanes: vm
+# timeout: 300
+
+instance victim neighbour
+claudectl limit victim --memory 150M --swap 0 2>/dev/null || claudectl limit victim --memory 150M
+same 'the limit' "$(cat "$(slice victim)/memory.max")" $((150 << 20))
+runner=$(property claude-code@victim.service MainPID)
+beside=$(add neighbour 'sleep 600s')
+wait_running "$beside"
+before=$(pids neighbour | sort)
+id=$(add victim 'alloc 400M')
+ended "$id" failed oom
+check 'the sentence names the limit' grep -qE '150|157286400' <<<"$(of "$id" .detail)"
+between 'kills' "$(stat_of "$(slice victim)/memory.events" oom_kill)" 1 10
+between 'from the start to the verdict, s' "$(of "$id" '.history[0] | def t: sub("\\.[0-9]+"; "") | fromdate; (.finished | t) - (.started | t)')" 0 60
+same 'the runner' "$(property claude-code@victim.service MainPID)" "$runner"
+same 'restarts' "$(property claude-code@victim.service NRestarts)" 0
+same "the neighbour's processes" "$(pids neighbour | sort)" "$before"
+same "the neighbour's task" "$(of "$beside" .state)" running
+next=$(add victim 'say still here')
+ended "$next" succeeded
+claudectl task cancel "$beside"
