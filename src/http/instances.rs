@@ -43,7 +43,7 @@ pub(super) async fn restart_instance(State(app): State<App>, Extension(caller): 
 }
 
 /// Changes the limits of an instance's slice at once; what is absent stays as it is.
-#[utoipa::path(patch, path = "/api/v1/instances/{name}/limits", tag = "instances", params(("name" = String, Path, description = "The instance")),
+#[utoipa::path(put, path = "/api/v1/instances/{name}/limits", tag = "instances", params(("name" = String, Path, description = "The instance")),
     request_body = api::SetLimits, responses((status = 200, body = api::Outcome)))]
 pub(super) async fn set_limits(
     State(app): State<App>,

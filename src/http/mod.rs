@@ -1,6 +1,6 @@
-//! The HTTP API: axum routes over [`service::Service`]. Knows nothing of SQL or D-Bus.
+//! The HTTP API: axum routes over `service::Service`. Knows nothing of SQL or D-Bus.
 //!
-//! Every request passes [`answer`]: identity and role first, then the handler within its time, then the count.
+//! Every request passes `answer`: identity and role first, then the handler within its time, then the count.
 
 mod auth;
 mod compat;

@@ -14,7 +14,7 @@ async fn agents_and_readers_may_read_and_operators_may_act() {
     for (role, word) in [(Role::Agent("feature-x".parse().unwrap()), "feature-x"), (Role::Reader, "uid ")] {
         let rig = Rig::new(role).await;
         assert_eq!(rig.unix("GET", "/api/v1/tasks", None).await.status, 200);
-        for (method, path) in [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks"), ("PATCH", "/api/v1/instances/a/limits"), ("POST", "/task")] {
+        for (method, path) in [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks"), ("PUT", "/api/v1/instances/a/limits"), ("POST", "/task")] {
             let got = rig.unix(method, path, Some("{\"prompt\":\"x\"}")).await;
             let problem = got.problem();
             assert_eq!((got.status, problem.code.as_str()), (403, "forbidden"), "{path}");
@@ -51,6 +51,8 @@ async fn tcp_needs_the_token_but_for_the_open_routes() {
     }
     assert_eq!(rig.over_tcp("POST", "/api/v1/instances/a/start", &[("authorization", &right)]).await.status, 200);
     assert_eq!(*rig.fake.calls.lock().unwrap(), ["start a by holder of the API token, over TCP"]);
+    let access = Access { token: Some(TOKEN.to_owned().into()), require_token: false };
+    assert!(!format!("{access:?}").contains(TOKEN), "Debug shows the token");
 }
 
 #[tokio::test]
@@ -109,7 +111,7 @@ async fn bad_input_is_named_with_the_rule() {
         ("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\",\"max_turns\":-1}"), 422, "invalid-body", "max_turns"),
         ("POST", "/api/v1/tasks", Some("{\"prompt\":\"x\",\"instance\":\"../a\"}"), 400, "invalid-name", "single dashes"),
         ("POST", "/api/v1/tasks", None, 415, "unsupported-media-type", "application/json"),
-        ("PATCH", "/api/v1/instances/a/limits", Some("{\"persist\":true}"), 400, "no-limits", "memory"),
+        ("PUT", "/api/v1/instances/a/limits", Some("{\"persist\":true}"), 400, "no-limits", "memory"),
         ("GET", "/api/v2/tasks", None, 404, "no-such-route", "/api/openapi.json"),
         ("DELETE", "/api/v1/tasks", None, 405, "method-not-allowed", "Allow"),
     ] {

@@ -18,7 +18,8 @@ use page::Page;
 use prometheus::{Registry, TextEncoder};
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Reads all numbers of the cgroup in a directory. A group that does not exist has none.
 pub type ReadGroup = Box<dyn Fn(&Path) -> Numbers + Send + Sync>;
@@ -41,7 +42,7 @@ pub struct Metrics {
     read_group: ReadGroup,
     turn: Arc<tokio::sync::Mutex<()>>,
     /// How long the last text was: the next one will be about as long.
-    length: Mutex<usize>,
+    length: AtomicUsize,
 }
 
 impl Metrics {
@@ -52,7 +53,7 @@ impl Metrics {
     pub fn new(read_group: impl Fn(&Path) -> Numbers + Send + Sync + 'static) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let fed = Fed::register(&registry)?;
-        Ok(Self { registry, fed, read_group: Box::new(read_group), turn: Arc::default(), length: Mutex::default() })
+        Ok(Self { registry, fed, read_group: Box::new(read_group), turn: Arc::default(), length: AtomicUsize::default() })
     }
 
     /// The text exposition, format 0.0.4. One scrape at a time, off the event loop: reading a cgroup can block in the kernel.
@@ -76,8 +77,8 @@ impl Metrics {
     /// # Errors
     /// A family is not well formed.
     pub fn render(&self, snapshot: &Snapshot) -> Result<String, MetricsError> {
-        let mut length = self.length.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::with_capacity(*length + *length / 8);
+        let length = self.length.load(Ordering::Relaxed);
+        let mut text = String::with_capacity(length + length / 8);
         let mut page = Page::default();
         snapshot::add(&mut page, snapshot);
         groups::add(&mut page, snapshot, &self.read_group);
@@ -85,7 +86,7 @@ impl Metrics {
         let encoder = TextEncoder::new();
         encoder.encode_utf8(&page.into_families(), &mut text)?;
         encoder.encode_utf8(&self.registry.gather(), &mut text)?;
-        *length = text.len();
+        self.length.store(text.len(), Ordering::Relaxed);
         Ok(text)
     }
 }

@@ -24,7 +24,6 @@ const ROUTES: [&str; 24] = [
     "get /api/v1/tasks/{id}/log",
     "get /health",
     "get /metrics",
-    "patch /api/v1/instances/{name}/limits",
     "post /api/tasks",
     "post /api/v1/instances/{name}/restart",
     "post /api/v1/instances/{name}/start",
@@ -33,6 +32,7 @@ const ROUTES: [&str; 24] = [
     "post /api/v1/tasks/{id}/cancel",
     "post /api/v1/tasks/{id}/retry",
     "post /task",
+    "put /api/v1/instances/{name}/limits",
 ];
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
