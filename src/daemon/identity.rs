@@ -61,7 +61,14 @@ impl Identity {
 
     /// Who calls the API over the Unix socket.
     pub(super) fn caller(&self, peer: Peer) -> Caller {
-        let path = cgroup::of_process(peer.pid).unwrap_or_default();
+        let path = match cgroup::of_process(peer.pid) {
+            Ok(path) => path,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Gone already, or in another PID namespace: the kernel cannot say whose it was.
+                return Caller { description: format!("uid {}, a process that cannot be seen", peer.uid), role: Role::Reader };
+            }
+            Err(_) => String::new(),
+        };
         if let Some((name, _)) = instance_of(&path) {
             return Caller { description: format!("instance {name} (uid {}, process {})", peer.uid, peer.pid), role: Role::Agent(name) };
         }

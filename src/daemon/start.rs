@@ -183,7 +183,15 @@ fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>
                 let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
                 launch::launch(&config, &paths_of, name)
             };
-            process::spawn(process::Settings { state: paths.state.join("supervisor"), runtime: paths.runtime.clone(), launch: Box::new(launch) }, events)
+            process::spawn(
+                process::Settings {
+                    state: paths.state.join("supervisor"),
+                    runtime: paths.runtime.clone(),
+                    launch: Box::new(launch),
+                    policy: process::Policy::default(),
+                },
+                events,
+            )
         }
     };
     (units, seen)

@@ -151,17 +151,23 @@ impl<'a> Turn<'a> {
         Turned::Ended { error: true }
     }
 
+    fn write(&mut self, file: &str, text: &str, append: bool) {
+        self.output.tool(self.session, "Write", file);
+        let opened = std::fs::OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(file);
+        if let Err(error) = opened.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())) {
+            self.output.text(self.session, &format!("{file}: {error}"));
+        }
+    }
+
     fn perform(&mut self, directive: &Directive, prompt: &str) -> Option<Turned> {
         match directive {
             Directive::Say(text) => self.output.text(self.session, text),
             Directive::Cost(usd) => self.session.charge(*usd),
             Directive::Turns(n) => (0..*n).for_each(|_| self.output.tool(self.session, "Bash", "true")),
-            Directive::Write(file, text) => {
-                self.output.tool(self.session, "Write", file);
-                if let Err(error) = std::fs::write(file, format!("{text}\n")) {
-                    self.output.text(self.session, &format!("{file}: {error}"));
-                }
-            }
+            Directive::Write(file, text) => self.write(file, text, false),
+            Directive::Append(file, text) => self.write(file, text, true),
+            Directive::Pid(file) => self.write(file, &std::process::id().to_string(), false),
+            Directive::Once(directive) => return self.perform(directive, prompt),
             Directive::Sleep(time) => {
                 self.output.tool(self.session, "Bash", &format!("sleep {}", time.as_secs_f64()));
                 script::wait(*time, self.stopped);

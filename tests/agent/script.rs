@@ -1,7 +1,8 @@
 //! The directives, one a line of the prompt; a line that is none is what the agent says.
 //!
-//! `say TEXT`, `write FILE TEXT`, `sleep 2s`, `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s`, `hang`,
-//! `garbage`, `longline 50M`, `exit N`, `crash`, `cost 0.05`, `turns 3`, `halfutf8`, `noresult`, `ignore-signals`.
+//! `say TEXT`, `write FILE TEXT`, `append FILE TEXT`, `pid FILE` (its own), `sleep 2s`, `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s [PIDFILE]`, `hang`,
+//! `garbage`, `longline 50M`, `exit N`, `crash`, `cost 0.05`, `turns 3`, `halfutf8`, `noresult`, `ignore-signals`;
+//! `once DIRECTIVE` counts as done before it is: a resumed session goes on after it.
 
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 pub(crate) enum Directive {
     Say(String),
     Write(String, String),
+    Append(String, String),
+    Pid(String),
+    Once(Box<Self>),
     Sleep(Duration),
     Fail(Failure),
     Burn(Burn),
@@ -31,7 +35,7 @@ pub(crate) enum Directive {
 
 impl Directive {
     pub(crate) fn ends_the_process(&self) -> bool {
-        matches!(self, Self::Fail(_) | Self::Exit(_) | Self::Crash | Self::NoResult | Self::IgnoreSignals)
+        matches!(self, Self::Fail(_) | Self::Exit(_) | Self::Crash | Self::NoResult | Self::IgnoreSignals | Self::Once(_))
     }
 }
 
@@ -41,7 +45,7 @@ pub(crate) enum Burn {
     Alloc(usize),
     Spin(Duration),
     Fork(usize),
-    Daemonize(Duration),
+    Daemonize(Duration, Option<String>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +120,9 @@ fn directive(line: &str) -> Option<Directive> {
     Some(match verb {
         "say" => Directive::Say(rest.to_owned()),
         "write" => rest.split_once(' ').map(|(file, text)| Directive::Write(file.to_owned(), text.to_owned()))?,
+        "append" => rest.split_once(' ').map(|(file, text)| Directive::Append(file.to_owned(), text.to_owned()))?,
+        "pid" => Directive::Pid(rest.to_owned()),
+        "once" => Directive::Once(Box::new(directive(rest)?)),
         "sleep" => Directive::Sleep(duration(rest)?),
         "fail" => Directive::Fail(match rest.split_once(' ').unwrap_or((rest, "")) {
             ("auth", _) => Failure::Auth,
@@ -127,7 +134,10 @@ fn directive(line: &str) -> Option<Directive> {
         "alloc" => Directive::Burn(Burn::Alloc(bytes(rest)?)),
         "spin" => Directive::Burn(Burn::Spin(duration(rest)?)),
         "fork" => Directive::Burn(Burn::Fork(rest.parse().ok()?)),
-        "daemonize" => Directive::Burn(Burn::Daemonize(duration(rest)?)),
+        "daemonize" => {
+            let (time, file) = rest.split_once(' ').map_or((rest, None), |(time, file)| (time, Some(file.to_owned())));
+            Directive::Burn(Burn::Daemonize(duration(time)?, file))
+        }
         "ignore-signals" => Directive::IgnoreSignals,
         "hang" => Directive::Hang,
         "garbage" => Directive::Garbage,
@@ -199,8 +209,9 @@ impl Burn {
                 }
             }
             // A process of its own session whose parent is gone: killing groups or sessions does not reach it.
-            Self::Daemonize(time) => {
-                let line = format!("setsid sh -c 'sleep {} & sleep {}' </dev/null >/dev/null 2>&1 &", time.as_secs(), time.as_secs());
+            Self::Daemonize(time, file) => {
+                let note = file.as_ref().map(|file| format!("echo $$ > {file}; ")).unwrap_or_default();
+                let line = format!("setsid sh -c '{note}sleep {0} & sleep {0}' </dev/null >/dev/null 2>&1 &", time.as_secs());
                 let _ = Command::new("sh").args(["-c", &line]).status();
             }
         }

@@ -173,8 +173,11 @@ fn a_worktree_deleted_under_a_task_costs_only_that_task() {
     wait_for_file(&directory.join("x.txt"));
     fs::remove_dir_all(&directory).expect("removed");
     let shown = world.wait(&task);
-    assert_eq!(shown["state"], "failed", "{shown:#}");
-    assert!(alive(world.runner_pid("a")));
+    assert!(shown["history"].to_string().contains("y.txt: No such file") || shown["state"] == "failed", "{shown:#}");
+    assert!(alive(world.runner_pid("a")), "the runner went with the task");
+    let error = world.wait(&world.add("a", "say hi"));
+    assert_eq!(error["reason"], "spawn", "{error:#}");
+    assert!(error["detail"].as_str().is_some_and(|d| d.contains("worktrees/a")), "the missing directory is not named: {error:#}");
 }
 
 #[test]

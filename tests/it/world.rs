@@ -156,7 +156,7 @@ impl World {
 
     /// Waits until a task has ended and answers it with its attempts.
     pub(crate) fn wait(&self, task: &str) -> Value {
-        let output = self.ctl(&["task", "wait", "--timeout", "60s", task]);
+        let output = self.ctl(&["task", "wait", "--timeout", "300s", task]);
         let code = output.status.code();
         assert!(matches!(code, Some(0 | 1)), "task {task} did not end: {output:?}\n{}\n{}", self.json(&["task", "show", task]), self.log());
         self.json(&["task", "show", task])
