@@ -199,8 +199,8 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     let attempt = |number| AttemptId { task: task.id, number };
     let unseen = Report { session: None, exit: None, ..report(Ended::Failed { reason: Reason::Lost, transient: true }, 0) };
     let limited = Report { detail: "limit".to_owned(), exit: Some(Exit::Code(1)), ..report(Ended::Limited { until: Some(at(7)) }, 30) };
+    store.commit(&Batch { sessions: vec![(attempt(1), session(5))], ..Batch::default() }).await.expect("committed");
     let batch = Batch {
-        sessions: vec![(attempt(1), session(5))],
         changes: vec![
             Change::Attempt(placement(task.id, 1, "a")), // a second time
             Change::Attempt(placement(task.id, 2, "b")),
@@ -294,7 +294,7 @@ pub(super) async fn pruning_takes_what_is_over_and_nothing_else(open: impl Async
     assert_eq!(store.events_after(0, 9).await.expect("readable").iter().map(|event| event.id).collect::<Vec<_>>(), [2]);
     assert_eq!(store.prune(Timestamp::now() + Duration::from_secs(1)).await.expect("pruned"), 2);
     assert_eq!((store.task(over.id).await.expect("readable"), store.attempts(over.id).await.expect("readable").len()), (None, 0));
-    assert_eq!(store.live_tasks().await.expect("readable"), [live.clone()]);
+    assert_eq!(store.live_tasks().await.expect("readable"), std::slice::from_ref(&live));
     assert_eq!(store.attempts(live.id).await.expect("readable").len(), 1);
     assert_eq!(store.holds().await.expect("readable").len(), 1);
     assert_eq!(store.restarts().await.expect("readable"), [(name("a"), "watchdog".to_owned(), 2)], "a counter never falls");

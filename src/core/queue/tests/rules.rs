@@ -209,7 +209,7 @@ fn what_would_fail_again_is_final_and_the_rest_is_retried_a_few_times() {
     assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 1), &report(WRONG, 0), at(0)), 1), Some(TaskState::Failed(Reason::AgentError)));
     let mut queue = running(1);
     let mut now = at(0);
-    for number in 1.. {
+    for number in 1..20 {
         match saved(&queue.finished(&name("a"), attempt(1, number), &report(LOST, 0), now), 1) {
             Some(TaskState::Pending { not_before: Some(then) }) => {
                 assert_eq!(queue.next_wake(), Some(then));
@@ -269,6 +269,23 @@ fn a_late_success_counts_as_long_as_nothing_else_has_begun() {
     assert_eq!(runs(&queue.linked(hello("a", 2, None), at(0))), ["1.2@a+"]);
     let effects = queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
     assert!(matches!(saved(&effects, 1), Some(TaskState::Assigned(_))), "{effects:?}");
+}
+
+#[test]
+fn a_success_that_another_attempt_has_followed_comes_too_late() {
+    let mut queue = running(1);
+    queue.invocation_over(&name("a"), &invocation(1), true, "", at(0));
+    queue.linked(hello("a", 2, None), at(0));
+    queue.finished(&name("a"), attempt(1, 2), &report(LOST, 0), at(0));
+    let effects = queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
+    assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { .. })), "the second one may have changed the work: {effects:?}");
+}
+
+#[test]
+fn an_old_report_does_not_free_an_instance_that_is_busy_with_something_else() {
+    let mut queue = running(2);
+    assert_eq!(runs(&queue.finished(&name("a"), attempt(9, 1), &report(Ended::Succeeded, 0), at(0))), [""; 0]);
+    assert_eq!(queue.busy(&name("a")), Some(attempt(1, 1)));
 }
 
 #[test]

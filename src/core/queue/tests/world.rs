@@ -1,11 +1,12 @@
 //! A small world around the queue: a store that has exactly what was saved, a daemon that crashes, and runners that behave as
 //! `proto::link` says (they spool, reconnect, send again, and run an attempt once). It knows the truth, the queue only hears of it.
 
+mod invariants;
+
 use super::{at, name};
 use crate::core::attempt::{Ended, Reason, Report};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use crate::core::queue::{Change, Effect, Hello, Queue, unseen};
-use crate::core::retry::{self, Next};
 use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
 use crate::core::usage::Usd;
 use jiff::Timestamp;
@@ -47,7 +48,7 @@ pub(super) enum Trouble {
 #[derive(Clone, Debug)]
 enum Event {
     Started(AttemptId),
-    Finished(AttemptId, Report),
+    Finished(AttemptId, Box<Report>),
 }
 
 #[derive(Clone, Debug)]
@@ -165,8 +166,8 @@ impl World {
             Step::KillRunner(index) => self.kill_runner(self.pick(index)),
             Step::Connect(index) => self.connect(self.pick(index)),
             Step::Disconnect(index) => self.disconnect(self.pick(index)),
-            Step::ToDaemon(index) => self.to_daemon(self.pick(index)),
-            Step::ToRunner(index) => self.to_runner(self.pick(index)),
+            Step::ToDaemon(index) => self.daemon_hears(self.pick(index)),
+            Step::ToRunner(index) => self.runner_hears(self.pick(index)),
             Step::Finish(index, ended, cost) => self.finish(self.pick(index), ended, cost),
             Step::UnitEvent => self.unit_event(),
             Step::CrashDaemon => self.crash(),
@@ -285,7 +286,7 @@ impl World {
             for attempt in unfinished {
                 let report = unseen(Ended::Failed { reason: Reason::Lost, transient: true }, "found by the next runner", self.now);
                 self.truth.insert(attempt, report.clone());
-                instance.say(Event::Finished(attempt, report));
+                instance.say(Event::Finished(attempt, Box::new(report)));
             }
         }
     }
@@ -351,7 +352,7 @@ impl World {
         }
     }
 
-    fn to_daemon(&mut self, index: usize) {
+    fn daemon_hears(&mut self, index: usize) {
         let (name, instance) = &mut self.instances[index];
         let name = name.clone();
         let Some(invocation) = instance.invocation.clone() else { return };
@@ -393,7 +394,7 @@ impl World {
         }
     }
 
-    fn to_runner(&mut self, index: usize) {
+    fn runner_hears(&mut self, index: usize) {
         let instance = &mut self.instances[index].1;
         let Some(message) = instance.connection.as_mut().and_then(|connection| connection.to_runner.pop_front()) else { return };
         match message {
@@ -421,7 +422,7 @@ impl World {
         let mut report = unseen(ended, "as it was", self.now);
         report.agent.cost = Usd(cost);
         self.truth.insert(attempt, report.clone());
-        instance.say(Event::Finished(attempt, report));
+        instance.say(Event::Finished(attempt, Box::new(report)));
     }
 
     fn unit_event(&mut self) {
@@ -484,61 +485,6 @@ impl World {
             self.step(Step::Pass(wake.map_or(0, |wake| wake.duration_since(self.now).as_secs().max(0) as u64 + 1)));
         }
         panic!("these never end: {:#?}\n{:#?}", self.tasks.values().filter(|task| !task.state.is_final()).collect::<Vec<_>>(), self.instances);
-    }
-
-    /// What must hold after every step.
-    fn check(&self) {
-        let mut placed = BTreeSet::new();
-        for task in self.tasks.values() {
-            if let Some(placement) = task.state.placement() {
-                assert!(placed.insert(&placement.instance), "two tasks on {}", placement.instance);
-                assert_eq!(placement.attempt, AttemptId { task: task.id, number: task.attempts });
-            }
-            if let Some(queue) = &self.queue {
-                let known = queue.task(task.id);
-                assert_eq!(known.is_some(), !task.state.is_final(), "{task:?} is lost or kept");
-                let same = |known: &Task| match (&known.state, &task.state) {
-                    (TaskState::Pending { .. }, TaskState::Pending { .. }) => true,
-                    (known, stored) => known == stored,
-                };
-                assert!(known.is_none_or(|known| known.cost <= task.cost), "{known:?} counts more than was spent, {:?}", task.cost);
-                assert!(known.is_none_or(same), "the queue has {known:?}, the store {task:?}");
-            }
-            self.justified(task);
-        }
-        let mut alive = BTreeSet::new();
-        for (name, instance) in &self.instances {
-            let Some(attempt) = instance.alive else { continue };
-            assert!(alive.insert(attempt.task), "{} runs twice", attempt.task);
-            let believed = self.tasks[&attempt.task].state.placement();
-            assert!(believed.is_some_and(|p| p.attempt == attempt && p.instance == *name), "{attempt} runs on {name}, but the store has {believed:?}");
-        }
-        if let Some(queue) = &self.queue {
-            queue.check_indexes();
-        }
-    }
-
-    /// Every final state has a reason in what really happened.
-    fn justified(&self, task: &Task) {
-        let reports = || self.attempts.range(all_of(task.id)).filter_map(|(attempt, (_, report))| Some((attempt, report.as_ref()?)));
-        match &task.state {
-            TaskState::Succeeded => {
-                let succeeded = |(attempt, report): (&AttemptId, &Report)| report.ended == Ended::Succeeded && self.truth.get(attempt) == Some(report);
-                assert!(reports().any(succeeded), "{task:?} has not succeeded");
-            }
-            TaskState::Cancelled => assert!(self.cancelled.contains(&task.id), "nobody cancelled {task:?}"),
-            TaskState::Failed(Reason::Budget) if task.budget.is_some_and(|budget| task.cost >= budget) => {}
-            TaskState::Failed(reason) => {
-                // The verdict was made on the last attempt; what its runner says of it later is kept, but does not undo it.
-                let final_after = |ended: &Ended| ended.reason() == Some(*reason) && retry::after(ended, task.failures, 0.0) == Next::Final;
-                let (last, report) = reports().last().expect("a report");
-                assert!(final_after(&report.ended) || (*reason == Reason::Lost && self.truth.get(last) == Some(report)), "{task:?} after {report:?}");
-            }
-            TaskState::Pending { .. } | TaskState::Assigned(_) | TaskState::Running(_) => {}
-        }
-        let spent: u64 =
-            reports().map(|(attempt, report)| self.truth.get(attempt).filter(|truth| *truth == report).map_or(0, |truth| truth.agent.cost.0)).sum();
-        assert_eq!(task.cost.0, spent, "{task:?}");
     }
 }
 
