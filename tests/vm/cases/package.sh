@@ -1,5 +1,5 @@
 # A fresh installation, removal, and purge: what is there, what is gone, what is kept.
-# lanes: vm container
+# lanes: container
 # fresh: yes
 # files: deb
 # timeout: 500
