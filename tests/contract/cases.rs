@@ -83,7 +83,7 @@ async fn starts_and_stops_once(mut stage: Stage) {
     assert!(seen.main_pid > 1 && seen.invocation.is_some() && seen.since.is_some(), "{seen:#?}");
     assert_eq!(stage.units.start(&name).await.expect("started"), Done::Unchanged);
     assert_eq!(stage.units.stop(&name).await.expect("stopped"), Done::Changed);
-    assert!(kill(pid(&seen), None).is_err(), "the runner is still there");
+    assert!(!is_alive(pid(&seen)), "the runner is still there");
     stage.gone(&name).await;
     assert_eq!(stage.units.stop(&name).await.expect("nothing to do"), Done::Unchanged);
 }
@@ -159,7 +159,7 @@ async fn a_runner_that_does_not_stop_is_killed(mut stage: Stage) {
     let name = name("stubborn-a");
     let seen = started(&mut stage, &name).await;
     assert_eq!(stage.units.stop(&name).await.expect("stopped"), Done::Changed);
-    assert!(kill(pid(&seen), None).is_err(), "the runner is still there");
+    assert!(!is_alive(pid(&seen)), "the runner is still there");
     let seen = stage.seen(&name, "the verdict", |seen| seen.active == ActiveState::Failed).await;
     assert_eq!((seen.result.as_str(), seen.exec_main_code, seen.exec_main_status), ("timeout", 2, 9));
 }

@@ -81,7 +81,7 @@ impl Stage {
 
     async fn next(&mut self, what: &str) -> UnitEvent {
         let event = tokio::time::timeout(Duration::from_secs(30), self.events.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("waited in vain for {what}; last seen: {:#?}", self.latest)).expect("the supervisor is over");
+        let event = event.unwrap_or_else(|_| panic!("waited in vain for {what}; last seen: {}", self.summary())).expect("the supervisor is over");
         match &event {
             UnitEvent::Seen(seen) => {
                 self.latest.insert(seen.name.clone(), (**seen).clone());
@@ -92,6 +92,10 @@ impl Stage {
             UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
         }
         event
+    }
+
+    fn summary(&self) -> String {
+        self.latest.values().map(|seen| format!("{} {}/{} {} {:?}; ", seen.name, seen.active, seen.sub, seen.result, seen.limits)).collect()
     }
 
     pub(crate) async fn caught_up(&mut self) {

@@ -55,7 +55,7 @@ fn a_command_is_judged_by_its_exit_status() {
     world.instance("s");
     let good = world.wait(&world.add("s", "echo fine; exit 0"));
     assert_eq!(good["state"], "succeeded", "{good:#}");
-    assert_eq!(last(&good)["text"], "fine\n");
+    assert_eq!(last(&good)["text"], "fine");
     let bad = world.wait(&world.add("s", "echo broken >&2; exit 3"));
     assert_eq!((bad["state"].as_str(), bad["reason"].as_str()), (Some("failed"), Some("agent-error")), "{bad:#}");
     assert_eq!(last(&bad)["exit_code"], 3);

@@ -51,22 +51,20 @@ impl Slot {
     }
 }
 
-/// What comes in beside commands.
-enum Input {
-    Said(i32, String),
-    Ended(InstanceName, InvocationId, Exit),
-}
+/// A runner's process is gone.
+struct Ended(InstanceName, InvocationId, Exit);
 
 /// The supervisor.
 pub(super) struct Supervisor {
     settings: Settings,
     around: Surroundings,
+    socket: Socket,
     records: Records,
     boot: String,
     fleet: Option<Fleet>,
     slots: BTreeMap<InstanceName, Slot>,
     events: mpsc::UnboundedSender<UnitEvent>,
-    inputs: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    ends: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
 
 impl Supervisor {
@@ -78,22 +76,10 @@ impl Supervisor {
         }
         let (records, boot) = (Records::open(settings.state.join("instances"))?, boot()?);
         let fleet = Fleet::open(&settings.state).inspect_err(|error| tracing::warn!(%error, "no cgroups: limits are rlimits of each process alone")).ok();
-        let inputs = mpsc::unbounded_channel();
-        let (socket, said) = (Socket::bind(&around.notify)?, inputs.0.clone());
-        tokio::spawn(async move {
-            loop {
-                match socket.receive().await {
-                    Ok((pid, text)) => {
-                        if said.send(Input::Said(pid, text)).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => return tracing::error!(%error, "the runners' notifications cannot be received any more"),
-                }
-            }
-        });
+        let ends = mpsc::unbounded_channel();
+        let socket = Socket::bind(&around.notify)?;
         let adopted = records.all(&boot)?;
-        let mut supervisor = Self { settings, around, records, boot, fleet, slots: BTreeMap::new(), events, inputs };
+        let mut supervisor = Self { settings, around, socket, records, boot, fleet, slots: BTreeMap::new(), events, ends };
         for (name, record) in adopted {
             supervisor.adopt(name, record);
         }
@@ -116,7 +102,17 @@ impl Supervisor {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                Some(input) = self.inputs.1.recv() => self.input(input),
+                Some(ended) = self.ends.1.recv() => {
+                    // What it said before it ended has been sent, and is to be heard first.
+                    while let Some((pid, text)) = self.socket.heard() {
+                        self.said(pid, &text);
+                    }
+                    self.ended(ended);
+                }
+                heard = self.socket.receive() => match heard {
+                    Ok((pid, text)) => self.said(pid, &text),
+                    Err(error) => return tracing::error!(%error, "the runners' notifications cannot be received any more"),
+                },
                 () = due => self.due(),
             }
         }
@@ -182,30 +178,29 @@ impl Supervisor {
         self.slots.entry(name.clone()).or_insert_with(|| Slot::new(Machine::new(policy)))
     }
 
-    fn input(&mut self, input: Input) {
+    /// A process said something; only runners are listened to.
+    fn said(&mut self, pid: i32, text: &str) {
         let now = Instant::now();
-        match input {
-            Input::Said(pid, text) => {
-                let speaker = self.slots.iter_mut().find(|(_, slot)| slot.runner.as_ref().is_some_and(|r| i32::try_from(r.pid) == Ok(pid)));
-                let Some((name, slot)) = speaker else { return };
-                let (name, effects) = (name.clone(), slot.machine.said(&text, now));
-                if let Some(runner) = slot.runner.as_mut().filter(|_| slot.machine.state().0 == ActiveState::Active) {
-                    runner.since.get_or_insert_with(Timestamp::now);
-                }
-                if let Err(error) = bound_log(&self.around.log(&name)) {
-                    tracing::warn!(instance = %name, %error, "the runner's log grows past its bound");
-                }
-                self.apply(&name, effects);
-            }
-            Input::Ended(name, invocation, exit) => {
-                let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.runner.as_ref().is_some_and(|r| r.invocation == invocation)) else { return };
-                slot.runner = None;
-                let effects = slot.machine.ended(exit, now);
-                self.apply(&name, effects);
-                if let Some(fleet) = self.fleet.as_ref().filter(|_| self.slots.values().all(|slot| slot.runner.is_none())) {
-                    fleet.tidy();
-                }
-            }
+        let speaker = self.slots.iter_mut().find(|(_, slot)| slot.runner.as_ref().is_some_and(|r| i32::try_from(r.pid) == Ok(pid)));
+        let Some((name, slot)) = speaker else { return };
+        let (name, effects) = (name.clone(), slot.machine.said(text, now));
+        if let Some(runner) = slot.runner.as_mut().filter(|_| slot.machine.state().0 == ActiveState::Active) {
+            runner.since.get_or_insert_with(Timestamp::now);
+        }
+        if let Err(error) = bound_log(&self.around.log(&name)) {
+            tracing::warn!(instance = %name, %error, "the runner's log grows past its bound");
+        }
+        self.apply(&name, effects);
+    }
+
+    fn ended(&mut self, Ended(name, invocation, exit): Ended) {
+        let now = Instant::now();
+        let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.runner.as_ref().is_some_and(|r| r.invocation == invocation)) else { return };
+        slot.runner = None;
+        let effects = slot.machine.ended(exit, now);
+        self.apply(&name, effects);
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.slots.values().all(|slot| slot.runner.is_none())) {
+            fleet.tidy();
         }
     }
 
@@ -285,13 +280,13 @@ impl Supervisor {
     /// Waits for the end of an instance's runner.
     fn watch(&self, name: &InstanceName, child: Option<tokio::process::Child>) {
         let Some(runner) = self.slots.get(name).and_then(|slot| slot.runner.as_ref()) else { return };
-        let (name, invocation, inputs) = (name.clone(), runner.invocation.clone(), self.inputs.0.clone());
+        let (name, invocation, ends) = (name.clone(), runner.invocation.clone(), self.ends.0.clone());
         match runner.end(child) {
             Ok(end) => {
                 tokio::spawn(async move {
                     let exit = end.await;
                     // The supervisor may be over; the next one finds the record.
-                    let _ = inputs.send(Input::Ended(name, invocation, exit));
+                    let _ = ends.send(Ended(name, invocation, exit));
                 });
             }
             Err(error) => tracing::error!(instance = %name, %error, "cannot watch the runner"),

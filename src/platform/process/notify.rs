@@ -27,24 +27,37 @@ impl Socket {
     /// The next message and its sender's process.
     pub(super) async fn receive(&self) -> io::Result<(i32, String)> {
         loop {
-            let received = self.0.async_io(Interest::READABLE, || {
-                let mut text = [0; 4096];
-                let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
-                let (length, sender) = {
-                    let mut parts = [IoSliceMut::new(&mut text)];
-                    let message = recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
-                    let sender = message.cmsgs()?.find_map(|control| match control {
-                        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
-                        _ => None,
-                    });
-                    (message.bytes, sender)
-                };
-                Ok(sender.map(|sender| (sender, String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())))
-            });
-            if let Some(message) = received.await? {
+            if let Some(message) = self.0.async_io(Interest::READABLE, || self.take()).await? {
                 return Ok(message);
             }
         }
+    }
+
+    /// A message that has arrived already.
+    pub(super) fn heard(&self) -> Option<(i32, String)> {
+        loop {
+            match self.take() {
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Takes one message; `None` in place of one that does not say who sent it.
+    fn take(&self) -> io::Result<Option<(i32, String)>> {
+        let mut text = [0; 4096];
+        let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
+        let (length, sender) = {
+            let mut parts = [IoSliceMut::new(&mut text)];
+            let message = recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+            let sender = message.cmsgs()?.find_map(|control| match control {
+                ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+                _ => None,
+            });
+            (message.bytes, sender)
+        };
+        Ok(sender.map(|sender| (sender, String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())))
     }
 }
 

@@ -98,3 +98,9 @@ impl Systemd {
         self.call(self.manager.set_unit_properties(unit, true, properties)).await
     }
 }
+
+/// Whether a call failed because systemd has left the bus for a moment, as it does when it executes itself anew.
+pub(super) fn is_away(error: &zbus::Error) -> bool {
+    use zbus::fdo::Error;
+    matches!(error, zbus::Error::FDO(error) if matches!(**error, Error::ServiceUnknown(_) | Error::NameHasNoOwner(_) | Error::NoReply(_)))
+}

@@ -2,6 +2,7 @@
 //! lost, and then looks at everything anew.
 
 mod calls;
+mod dropins;
 mod properties;
 mod session;
 mod signals;

@@ -1,7 +1,7 @@
 //! One connection's life: catch up, then answer every signal about one of our units with one look at it. Whoever was
 //! touched while being looked at is looked at again, so a burst of signals costs two looks and none is missed.
 
-use super::calls::Systemd;
+use super::calls::{Systemd, is_away};
 use super::signals::{Signal, Subject, listen};
 use super::verbs::{JobEnd, Listeners, perform};
 use super::{Bus, Command};
@@ -41,7 +41,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn connect(bus: Bus, events: mpsc::UnboundedSender<UnitEvent>) -> zbus::Result<Self> {
         let systemd = Systemd::connect(bus).await?;
-        let signals = listen(&systemd).await?;
+        let signals = listen(&systemd, bus).await?;
         systemd.subscribe().await?;
         let mut session =
             Self { systemd, bus, signals, looks: mpsc::unbounded_channel(), known: HashMap::new(), behind: false, listeners: Listeners::default(), events };
@@ -120,8 +120,16 @@ impl Session {
         let Entry::Occupied(mut entry) = self.known.entry(name.clone()) else { return Ok(()) };
         let known = entry.get_mut();
         known.looking = false;
+        let found = match found {
+            Err(error) if is_away(&error) => {
+                // systemd is executing itself anew: all are looked at again when it is back.
+                tracing::debug!(instance = %name, %error, "systemd is away");
+                return Ok(());
+            }
+            found => found?,
+        };
         let again = std::mem::take(&mut known.again);
-        match found? {
+        match found {
             Some(seen) if known.last.as_deref() == Some(&seen) && !known.awaited => {}
             Some(seen) => {
                 let seen = Box::new(seen);

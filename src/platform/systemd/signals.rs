@@ -2,6 +2,7 @@
 //! signals, so each stream has a task that does nothing but forward.
 
 use super::calls::{SYSTEMD, Systemd};
+use super::{Bus, dropins};
 use crate::core::ids::{InstanceName, UNIT_PREFIX};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -14,7 +15,7 @@ pub(super) enum Signal {
     Touched(Subject),
     /// A job is over: its object path and its result.
     JobRemoved(String, String),
-    /// Units and drop-ins have been read again.
+    /// Units and drop-ins have been read again, or something was missed.
     Reloaded,
     /// systemd has left the bus (`false`) or come to it (`true`), as it does when it executes itself anew.
     Owner(bool),
@@ -32,7 +33,8 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    fn of_unit(unit: &str) -> Option<Self> {
+    /// The subject of a unit's name, if it is one of ours.
+    pub(super) fn of_unit(unit: &str) -> Option<Self> {
         let slice = || unit.strip_prefix(UNIT_PREFIX)?.strip_prefix('-')?.strip_suffix(".slice")?.parse().ok().map(Self::Slice);
         InstanceName::from_unit(unit).map(Self::Service).or_else(slice)
     }
@@ -58,7 +60,7 @@ fn unit_of_path(path: &str) -> Option<String> {
 }
 
 /// Subscribes to all of them. The channel ends with [`Signal::End`].
-pub(super) async fn listen(systemd: &Systemd) -> zbus::Result<UnboundedReceiver<Signal>> {
+pub(super) async fn listen(systemd: &Systemd, bus: Bus) -> zbus::Result<UnboundedReceiver<Signal>> {
     let (sender, receiver) = unbounded_channel();
     let properties = MatchRule::builder()
         .msg_type(zbus::message::Type::Signal)
@@ -76,6 +78,9 @@ pub(super) async fn listen(systemd: &Systemd) -> zbus::Result<UnboundedReceiver<
     forward(manager.receive_unit_new().await?, sender.clone(), |signal| Subject::of_unit(signal.args().ok()?.id()).map(Signal::Touched));
     forward(manager.receive_unit_removed().await?, sender.clone(), |signal| Subject::of_unit(signal.args().ok()?.id()).map(Signal::Touched));
     forward(manager.receive_reloading().await?, sender.clone(), |signal| (!signal.args().ok()?.active).then_some(Signal::Reloaded));
+    if let Err(error) = dropins::watch(bus, sender.clone()) {
+        tracing::warn!(%error, "limits set by systemctl set-property will not be seen at once");
+    }
     forward(manager.inner().receive_owner_changed().await?, sender, |owner| Some(Signal::Owner(owner.is_some())));
     Ok(receiver)
 }

@@ -1,13 +1,15 @@
 //! The verbs: each asks systemd for a job and answers when that job is over.
 
-use super::calls::Systemd;
+use super::calls::{Systemd, is_away};
 use super::properties::{Properties, observation, settings};
 use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::limits::Limits;
 use crate::platform::cgroup::host_memory;
 use crate::platform::units::{Command, Done, UnitError};
+use backon::{ExponentialBuilder, Retryable};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use zbus::OwnedObjectPath;
 
@@ -63,16 +65,15 @@ impl From<zbus::Error> for Failure {
 /// Carries out one command and answers it.
 pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) {
     let (unit, method) = (command.unit(), command.method());
-    let outcome = match &command {
-        Command::Start(name, _) => start(&systemd, &listeners, name).await,
-        Command::Stop(name, _) => stop(&systemd, &listeners, name).await,
-        Command::Restart(name, _) => restart(&systemd, &listeners, name).await,
-        Command::SetLimits(name, limits, _) => set_limits(&systemd, name, limits).await,
-        Command::Reload(_) => systemd.call(systemd.manager.reload()).await.map(|()| Done::Changed).map_err(Failure::Bus),
-    };
+    // A call that systemd missed while it executed itself anew is made again: what it asks for is a state, not a step.
+    let delays = ExponentialBuilder::default().with_min_delay(Duration::from_millis(20)).with_max_delay(Duration::from_millis(500)).without_max_times();
+    let outcome = (|| attempt(&systemd, &listeners, &command))
+        .retry(delays.with_total_delay(Some(ABSENCE)))
+        .when(|failure| matches!(failure, Failure::Bus(error) if is_away(error)))
+        .await;
     let outcome = outcome.map_err(|failure| match failure {
         Failure::Disconnected => UnitError::Disconnected { unit, method, supervisor },
-        Failure::Bus(error) if is_disconnection(&error) => UnitError::Disconnected { unit, method, supervisor },
+        Failure::Bus(error) if is_away(&error) || matches!(error, zbus::Error::InputOutput(_)) => UnitError::Disconnected { unit, method, supervisor },
         Failure::Bus(zbus::Error::MethodError(_, Some(message), _)) => UnitError::Refused { unit, method, message },
         Failure::Bus(error) => UnitError::Refused { unit, method, message: error.to_string() },
         Failure::Job { result, hint } => UnitError::Job { unit, method, result, hint },
@@ -81,14 +82,16 @@ pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listener
     let _ = command.reply().send(outcome);
 }
 
-fn is_disconnection(error: &zbus::Error) -> bool {
-    use zbus::fdo;
-    match error {
-        zbus::Error::InputOutput(_) => true,
-        zbus::Error::FDO(error) => {
-            matches!(**error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) | fdo::Error::NoReply(_) | fdo::Error::Disconnected(_))
-        }
-        _ => false,
+/// How long a verb waits for a systemd that has left the bus to execute itself anew.
+const ABSENCE: Duration = Duration::from_secs(10);
+
+async fn attempt(systemd: &Systemd, listeners: &Listeners, command: &Command) -> Result<Done, Failure> {
+    match command {
+        Command::Start(name, _) => start(systemd, listeners, name).await,
+        Command::Stop(name, _) => stop(systemd, listeners, name).await,
+        Command::Restart(name, _) => restart(systemd, listeners, name).await,
+        Command::SetLimits(name, limits, _) => set_limits(systemd, name, limits).await,
+        Command::Reload(_) => systemd.call(systemd.manager.reload()).await.map(|()| Done::Changed).map_err(Failure::Bus),
     }
 }
 
