@@ -247,7 +247,11 @@ impl Group {
                 }
             }
             let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&pause)).map_err(io::Error::from)?;
+            match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&pause)) {
+                // A child that ended, perhaps one of those just killed.
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
