@@ -111,7 +111,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let store = SqliteStore::open(&config.store.path).await?;
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
-    let metrics = Arc::new(Metrics::new(Numbers::read)?);
+    let metrics = Arc::new(Metrics::new(Numbers::reader())?);
     let (events, _) = broadcast::channel(EVENTS);
     let log_grew = Arc::new(Notify::new());
     let watchdog = sd_notify::watchdog_enabled();
