@@ -139,6 +139,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     tokio::spawn(link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone()));
     tokio::spawn(prune(store.clone(), shared.clone()));
 
+    let closing = store.clone();
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
         units: units.clone(),
@@ -179,6 +180,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     drop(stop);
     api.await.context("serving the API")?;
     running.abort();
+    closing.close().await;
     Ok(())
 }
 

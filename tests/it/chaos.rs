@@ -6,6 +6,8 @@ use std::fs;
 
 /// Kills; the seed is printed, and taken from CLAUDED_CHAOS_SEED to repeat a run.
 const KILLS: usize = 100;
+/// Tasks at most, so that all of them can end.
+const TASKS: usize = 120;
 const INSTANCES: usize = 4;
 
 /// xorshift64*: all that is asked of it is to be repeatable.
@@ -33,27 +35,37 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     let marks = world.path("marks");
     fs::create_dir(&marks).expect("made");
     let mut tasks = BTreeSet::new();
-    for round in 0..KILLS {
+    let mut killed = [0; 3];
+    for round in 0.. {
+        if killed.iter().sum::<usize>() >= KILLS {
+            break;
+        }
         // The agent holds a lock named after its task for as long as it runs: a second one at the same time is a violation.
         let script = format!(
-            "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 4 )); echo done >> $t.done",
+            "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 5 + 1 )); echo done >> $t.done",
             marks.display()
         );
-        let added = world.ctl(&["task", "add", "--any", &script]);
-        if added.status.success() {
-            tasks.insert(String::from_utf8_lossy(&added.stdout).trim().to_owned());
+        if tasks.len() < TASKS {
+            let added = world.ctl(&["task", "add", "--any", &script]);
+            if added.status.success() {
+                tasks.insert(String::from_utf8_lossy(&added.stdout).trim().to_owned());
+            }
         }
+        // A moment that nobody chose.
+        std::thread::sleep(std::time::Duration::from_millis(random.below(80)));
         match random.below(10) {
             0 | 1 => {
                 world.end_daemon("KILL");
                 world.start_daemon();
+                killed[0] += 1;
             }
-            2 | 3 => kill_one(&world, "clauded-runner", &mut random),
-            4..=7 => kill_one(&world, "sh", &mut random),
-            _ => std::thread::sleep(std::time::Duration::from_millis(random.below(50))),
+            2 => killed[1] += kill_one(&world, "clauded-runner", &mut random),
+            _ => killed[2] += kill_one(&world, "sh", &mut random),
         }
         assert!(!marks.join("violations").exists(), "round {round}: a task ran twice at once");
     }
+    eprintln!("killed: clauded {}, runners {}, agents {}", killed[0], killed[1], killed[2]);
+    assert!(killed[0] >= 10 && killed[1] >= 4 && killed[2] >= 20, "too little was killed to prove anything: {killed:?}");
     for name in &names {
         // A runner that was killed too often has been given up, as it should; start it again as an operator would.
         let _ = world.ctl(&["start", name]);
@@ -74,13 +86,15 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     assert!(left.is_empty(), "processes are left: {left:?}");
 }
 
-/// Kills one process of this world with that name, if there is one.
-fn kill_one(world: &World, name: &str, random: &mut Random) {
+/// Kills one process of this world with that name, if there is one; answers how many it killed.
+fn kill_one(world: &World, name: &str, random: &mut Random) -> usize {
     let mark = world.path("").into_os_string().into_encoded_bytes();
     let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
     let found: Vec<u32> = processes().filter(named).filter(|pid| environment(*pid).windows(mark.len()).any(|w| w == mark)).collect();
-    if !found.is_empty() {
-        let at = usize::try_from(random.below(u64::try_from(found.len()).expect("few"))).expect("few");
-        kill("KILL", found[at]);
+    if found.is_empty() {
+        return 0;
     }
+    let at = usize::try_from(random.below(u64::try_from(found.len()).expect("few"))).expect("few");
+    kill("KILL", found[at]);
+    1
 }

@@ -185,6 +185,12 @@ impl Group {
     /// Names the file; `EBUSY` if the group has processes.
     pub fn enable_controllers(&self) -> io::Result<Vec<String>> {
         let (available, enabled) = (self.path.join("cgroup.controllers"), self.path.join("cgroup.subtree_control"));
+        // The kernel itself refuses only memory and io here. It would take cpu and pids, and turn the groups below into threaded
+        // ones that no process can enter (EOPNOTSUPP). The root has no type and is free of the rule.
+        let procs = self.path.join("cgroup.procs");
+        if self.path.join("cgroup.type").exists() && !fs::read_to_string(&procs).map_err(named("read", &procs))?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("enable controllers below {}: it has processes of its own", self.path.display())));
+        }
         let words =
             |path: &Path| fs::read_to_string(path).map_err(named("read", path)).map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         for controller in words(&available)?.into_iter().filter(|c| ["cpu", "io", "memory", "pids"].contains(&c.as_str())) {

@@ -85,3 +85,20 @@ fn without_cgroup_kill_each_is_signalled() {
     assert!(!scratch.0.populated().expect("read"));
     process.wait().expect("waited");
 }
+
+#[test]
+fn controllers_are_not_enabled_over_processes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| directory.path().join(name);
+    for (name, text) in
+        [("cgroup.type", "domain\n"), ("cgroup.procs", "7\n"), ("cgroup.controllers", "cpuset cpu io memory pids\n"), ("cgroup.subtree_control", "")]
+    {
+        fs::write(file(name), text).expect("written");
+    }
+    let group = Group::at(directory.path());
+    assert!(group.enable_controllers().is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy));
+    assert_eq!(fs::read_to_string(file("cgroup.subtree_control")).expect("read"), "");
+    fs::write(file("cgroup.procs"), "").expect("written");
+    // In a plain file each word lies over the one before; the kernel's adds them up.
+    assert_eq!(group.enable_controllers().expect("enabled"), ["+pidsry"]);
+}

@@ -9,6 +9,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+/// Where the daemon goes when its own group must be free of processes.
+const LEAF: &str = "clauded-daemon";
+
 /// Where the runners' groups are.
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -20,7 +23,10 @@ impl Fleet {
     /// Finds the tree and tries to write to it.
     pub(super) fn open(state: &Path) -> io::Result<Self> {
         let mount = cgroup::mount().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no cgroup v2 tree is mounted"))?;
-        let own = Group::at(mount.join(cgroup::of_process(std::process::id())?.trim_start_matches('/')));
+        let path = cgroup::of_process(std::process::id())?;
+        // The daemon may have gone to its leaf already.
+        let path = path.strip_suffix(LEAF).and_then(|path| path.strip_suffix('/')).unwrap_or(&path);
+        let own = Group::at(mount.join(path.trim_start_matches('/')));
         let fleet = Self { own, name: format!("clauded-{}", identity(state)?) };
         fleet.group()?;
         let enabled = fleet.enable()?;
@@ -51,7 +57,7 @@ impl Fleet {
                     tracing::debug!(%error, "other processes share the daemon's cgroup");
                     return Ok(Vec::new());
                 }
-                self.own.child("clauded")?.enter(std::process::id())?;
+                self.own.child(LEAF)?.enter(std::process::id())?;
                 self.own.enable_controllers()
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
