@@ -4,7 +4,7 @@ use super::accounting::{Account, counts_over_sessions};
 use super::judgement::{self, Signs};
 use super::stream::{self, Assistant, Event, Outcome};
 use super::{Agent, Condition, Interrupt, Stream, Totals, WORDS_MAX, head, tail};
-use crate::core::attempt::{Exit, Reason};
+use crate::core::attempt::Exit;
 use crate::core::ids::SessionId;
 use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
@@ -245,9 +245,7 @@ impl Agent for Claude {
     fn verdict(&self, exit: Exit) -> AgentVerdict {
         match (&self.result, exit) {
             (Some(result), _) => judgement::verdict(result, &self.signs),
-            (None, Exit::Code(code)) if code != 0 && !self.last_error.is_empty() => {
-                AgentVerdict::Error { reason: Reason::AgentError, transient: false, text: self.last_error.clone() }
-            }
+            (None, Exit::Code(code)) if code != 0 && !self.last_error.is_empty() => judgement::refusal(&self.last_error),
             (None, _) => AgentVerdict::Silent,
         }
     }
