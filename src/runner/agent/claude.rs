@@ -12,6 +12,9 @@ use crate::proto::link::Work;
 use serde_json::json;
 use uuid::Uuid;
 
+/// Goes after the prompt in a conversation that has had it before: without it the model may begin anew.
+const GO_ON: &str = "(Your work on this ended before it was finished. Go on from where this conversation and the files stand; do not start over.)";
+
 /// How the next process finds its conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
@@ -162,8 +165,12 @@ impl Agent for Claude {
     }
 
     fn input(&self) -> Vec<u8> {
-        let message = json!({"type": "user", "message": {"role": "user", "content": [{"type": "text", "text": self.work.prompt}]}});
-        let mut line = message.to_string().into_bytes();
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let mut content = vec![text(&self.work.prompt)];
+        if self.start == Start::Resume {
+            content.push(text(GO_ON));
+        }
+        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
     }
