@@ -11,13 +11,14 @@ use nix::unistd::Pid;
 
 /// Goes on with an ended attempt in a fresh process of the CLI.
 fn resumed(stage: &Stage, daemon: &mut crate::harness::Daemon, first: &Report) -> Report {
-    let mut work = stage.work("go on");
+    let mut work = stage.work("begin here");
     (work.attempt, work.resume) = (attempt(1, 2), first.session);
     daemon.run(work);
     let second = daemon.finished();
     assert_eq!((&second.ended, second.text.as_str(), second.session), (&Ended::Succeeded, "finished", first.session), "{second:?}");
     let last = stage.api.asked().pop().expect("asked").body["messages"].to_string();
-    assert!(last.contains("begin here"), "the conversation was not resumed: {last}");
+    assert_eq!(last.matches("begin here").count(), 2, "the conversation was not resumed: {last}");
+    assert!(last.contains("do not start over"), "it is not told that it had begun: {last}");
     second
 }
 

@@ -63,6 +63,17 @@ fn an_unknown_session_begins_anew() {
     assert!(report.session.is_some_and(|s| s != unknown));
 }
 
+/// The CLI binds a socket below TMPDIR, whose path may not be longer than 107 bytes (unix(7)).
+#[test]
+fn a_state_directory_too_long_for_a_socket_is_no_trouble() {
+    let Some(mut stage) = Stage::new(vec![Reply::bash("echo hi"), Reply::Text("done")]) else { return };
+    let state = stage.host.dir.path().join("x".repeat(100));
+    stage.host.environment.push(("STATE_DIRECTORY", state.display().to_string()));
+    let report = stage.host.report(stage.work("hello"));
+    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+    assert!(state.join("claude/projects").is_dir());
+}
+
 #[test]
 fn nothing_is_written_beside_the_instances_own_directories() {
     if !nix::unistd::geteuid().is_root() {
