@@ -139,12 +139,14 @@ fn usable(path: &Path, name: &InstanceName) -> Result<(), SettingsError> {
     }
 }
 
+/// systemd hands it over in a directory of its own. The process supervisor, whose runners are its own user, names the file.
 fn credential(variable: &impl Fn(&str) -> Option<OsString>) -> Result<Option<(String, SecretString)>, SettingsError> {
-    let Some(directory) = variable("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    let path = Path::new(&directory).join(CREDENTIAL_FILE);
+    let handed = variable("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(CREDENTIAL_FILE));
+    let named = variable("CLAUDED_CREDENTIAL_FILE").map(PathBuf::from);
+    let Some(path) = handed.or_else(|| named.clone()) else { return Ok(None) };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.as_ref() != Some(&path) => return Ok(None),
         Err(error) => return Err(SettingsError::Credential(FileError::of("read", &path)(error))),
     };
     let key = variable("CLAUDED_CREDENTIAL_VARIABLE").filter(|v| !v.is_empty()).unwrap_or_else(|| CREDENTIAL_VARIABLE.into());
@@ -215,6 +217,17 @@ mod tests {
         let (key, secret) = settings.credential.expect("read");
         assert_eq!((key.as_str(), secret.expose_secret()), ("ANTHROPIC_API_KEY", "sk-very-secret"));
         assert!(load(dir.path(), "a", &[("CREDENTIALS_DIRECTORY", &credentials), ("CLAUDED_CREDENTIAL_VARIABLE", "A=B")]).is_err());
+    }
+
+    #[test]
+    fn a_credential_named_by_its_file_must_be_there() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("key");
+        let named = [("CLAUDED_CREDENTIAL_FILE", &*file.to_string_lossy())];
+        assert!(load(dir.path(), "a", &named).is_err_and(|e| e.contains("the credential cannot be read") && e.contains("key")));
+        fs::write(&file, "sk-named\n").expect("write");
+        let (_, secret) = load(dir.path(), "a", &named).expect("good").credential.expect("read");
+        assert_eq!(secret.expose_secret(), "sk-named");
     }
 
     #[test]

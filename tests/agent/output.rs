@@ -129,8 +129,10 @@ impl Output {
         let (total, since) = session.usage(&self.model);
         let [input, output, cache_read, cache_creation] = session.turn_tokens();
         let time = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // The question that was refused, by the server or for its number, counts as a turn.
+        let turns = session.turns_now() + u64::from(failure.is_some_and(|f| f.api().is_some() || matches!(f, Failure::MaxTurns(_))));
         let mut value = json!({"type": "result", "subtype": "success", "is_error": failure.is_some(), "duration_ms": time, "duration_api_ms": time,
-            "num_turns": session.turns_now(), "total_cost_usd": session.cost(), "stop_reason": "end_turn", "terminal_reason": "completed",
+            "num_turns": turns, "total_cost_usd": session.cost(), "stop_reason": "end_turn", "terminal_reason": "completed",
             "usage": {"input_tokens": input, "output_tokens": output, "cache_read_input_tokens": cache_read, "cache_creation_input_tokens": cache_creation,
                 "service_tier": "standard"},
             "modelUsage": total, "model_usage_since_last_result": since, "permission_denials": [], "safety_stops": 0, "queued_turn_count": 0,

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub(crate) struct Host {
     pub cgroup: Option<PathBuf>,
     /// More variables of the runner.
     pub environment: Vec<(&'static str, String)>,
+    /// The user and group of the runner, if not ours.
+    pub user: Option<u32>,
     listener: Option<UnixListener>,
     runner: Option<Child>,
 }
@@ -58,7 +61,7 @@ impl Host {
             path
         });
         let listener = Some(UnixListener::bind(dir.path().join("link.sock")).expect("bind"));
-        Self { dir, cgroup, environment: Vec::new(), listener, runner: None }
+        Self { dir, cgroup, environment: Vec::new(), user: None, listener, runner: None }
     }
 
     pub(crate) fn directory(&self) -> PathBuf {
@@ -76,6 +79,9 @@ impl Host {
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if let Some(cgroup) = &self.cgroup {
             command.env("CLAUDED_CGROUP", cgroup);
+        }
+        if let Some(id) = self.user {
+            command.uid(id).gid(id);
         }
         command
     }

@@ -6,7 +6,7 @@ use crate::core::ids::UNIT_PREFIX;
 use crate::core::profile::AgentKind;
 use crate::ctl::program::{SERVICE_PATH, ask, find};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -15,6 +15,8 @@ use tokio::process::Command;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Instances whose login is looked at.
 const INSTANCES_MAX: usize = 16;
+/// What Claude Code takes a login from, beside its own files.
+const LOGIN_VARIABLES: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 
 pub(super) async fn checks(host: &Host<'_>) -> Vec<Check> {
     let Some(config) = &host.config else { return Vec::new() };
@@ -48,16 +50,18 @@ async fn path(host: &Host<'_>) -> String {
     environment.split_whitespace().find_map(|word| word.strip_prefix("PATH=")).unwrap_or(SERVICE_PATH).to_owned()
 }
 
-/// The agent with an environment of nothing, as the instances' user if root asks: their rights count, not root's.
+/// The agent with an environment of nothing. If root asks, it runs as whose the directory is, else as the instances' user:
+/// their rights count, not root's, and what it writes there must stay theirs.
 fn command(host: &Host<'_>, program: &Path, config_directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", SERVICE_PATH).env("HOME", config_directory).env("CLAUDE_CONFIG_DIR", config_directory).current_dir("/");
     command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1").env("DISABLE_TELEMETRY", "1");
-    if !host.user
-        && nix::unistd::geteuid().is_root()
-        && let Ok(Some(user)) = nix::unistd::User::from_name(UNIT_PREFIX)
-    {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    if !host.user && nix::unistd::geteuid().is_root() {
+        let owner = fs::metadata(config_directory).ok().map(|data| (data.uid(), data.gid()));
+        let user = || nix::unistd::User::from_name(UNIT_PREFIX).ok().flatten().map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+        if let Some((uid, gid)) = owner.or_else(user) {
+            command.uid(uid).gid(gid);
+        }
     }
     command
 }
@@ -79,8 +83,9 @@ async fn login(host: &Host<'_>, config: &Config, profile: &ProfileConfig, progra
     if let Some(file) = &profile.credential_file {
         return credential(file);
     }
-    if profile.profile.environment.contains_key(&profile.credential_variable) {
-        return ok(SUBJECT, format!("{} is set in the profile {}", profile.credential_variable, profile.profile.name));
+    let environment = &profile.profile.environment;
+    if let Some(variable) = LOGIN_VARIABLES.into_iter().chain([profile.credential_variable.as_str()]).find(|variable| environment.contains_key(*variable)) {
+        return ok(SUBJECT, format!("{variable} is set in the profile {}", profile.profile.name));
     }
     let advice = format!(
         "put an API key or the token of `claude setup-token` into a file of root alone and name it in [profiles.{}] credential-file",
@@ -99,14 +104,14 @@ async fn login(host: &Host<'_>, config: &Config, profile: &ProfileConfig, progra
     let mut out = Vec::new();
     for directory in &directories {
         let mut command = command(host, program, directory);
-        command.args(["auth", "status"]);
+        command.envs(environment).args(["auth", "status"]);
         let answer = ask(command, PATIENCE).await;
         if !answer.is_ok_and(|a| logged_in(&a.text)) {
             out.push(directory.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned());
         }
     }
     if out.is_empty() {
-        ok(SUBJECT, format!("{} instances are logged in", directories.len()))
+        ok(SUBJECT, if directories.len() == 1 { "1 instance is logged in".to_owned() } else { format!("{} instances are logged in", directories.len()) })
     } else {
         problem(SUBJECT, format!("not logged in: {}", out.join(", ")), advice)
     }

@@ -4,13 +4,16 @@ use super::accounting::{Account, counts_over_sessions};
 use super::judgement::{self, Signs};
 use super::stream::{self, Assistant, Event, Outcome};
 use super::{Agent, Condition, Interrupt, Stream, Totals, WORDS_MAX, head, tail};
-use crate::core::attempt::{Exit, Reason};
+use crate::core::attempt::Exit;
 use crate::core::ids::SessionId;
 use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
 use serde_json::json;
 use uuid::Uuid;
+
+/// Goes after the prompt in a conversation that has had it before: without it the model may begin anew.
+const GO_ON: &str = "(Your work on this ended before it was finished. Go on from where this conversation and the files stand; do not start over.)";
 
 /// How the next process finds its conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,8 +165,12 @@ impl Agent for Claude {
     }
 
     fn input(&self) -> Vec<u8> {
-        let message = json!({"type": "user", "message": {"role": "user", "content": [{"type": "text", "text": self.work.prompt}]}});
-        let mut line = message.to_string().into_bytes();
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let mut content = vec![text(&self.work.prompt)];
+        if self.start == Start::Resume {
+            content.push(text(GO_ON));
+        }
+        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
     }
@@ -245,9 +252,7 @@ impl Agent for Claude {
     fn verdict(&self, exit: Exit) -> AgentVerdict {
         match (&self.result, exit) {
             (Some(result), _) => judgement::verdict(result, &self.signs),
-            (None, Exit::Code(code)) if code != 0 && !self.last_error.is_empty() => {
-                AgentVerdict::Error { reason: Reason::AgentError, transient: false, text: self.last_error.clone() }
-            }
+            (None, Exit::Code(code)) if code != 0 && !self.last_error.is_empty() => judgement::refusal(&self.last_error),
             (None, _) => AgentVerdict::Silent,
         }
     }

@@ -40,6 +40,18 @@ pub(super) fn verdict(outcome: &Outcome, signs: &Signs) -> AgentVerdict {
     error(Reason::AgentError, passes(outcome, signs, &words))
 }
 
+/// The verdict of a program that ended with an error and these words on standard error, and never came to a result.
+pub(super) fn refusal(words: &str) -> AgentVerdict {
+    if words.contains("cannot be used with root") {
+        let text = format!(
+            "it does not run as root without asking ({words}); run the instance as another user ([instances.NAME] user), or set permission-mode = \"acceptEdits\" \
+             in its profile, or, in a container made for it, IS_SANDBOX = \"1\" in the profile's environment"
+        );
+        return AgentVerdict::Error { reason: Reason::Spawn, transient: false, text };
+    }
+    AgentVerdict::Error { reason: Reason::AgentError, transient: false, text: words.to_owned() }
+}
+
 fn logged_out(words: &str) -> bool {
     ["Not logged in", "Please run /login", "Invalid API key", "Credit balance is too low", "OAuth token has expired"].iter().any(|sign| words.contains(sign))
 }
@@ -80,6 +92,13 @@ mod tests {
         assert!(is(&judge("", json!({"subtype":"error_max_turns","is_error":false})), Reason::AgentError, false));
         assert!(is(&judge("", json!({"subtype":"error_max_budget_usd","is_error":true})), Reason::Budget, false));
         assert_eq!(judge("", json!({"subtype":"success","is_error":false,"result":"Not logged in is what I fixed"})), AgentVerdict::Success);
+    }
+
+    #[test]
+    fn a_refusal_to_run_as_root_says_what_to_do() {
+        let refused = refusal("--dangerously-skip-permissions cannot be used with root/sudo privileges for security reasons");
+        assert!(is(&refused, Reason::Spawn, false) && format!("{refused:?}").contains("permission-mode"), "{refused:?}");
+        assert!(is(&refusal("error: unknown option '--x'"), Reason::AgentError, false));
     }
 
     #[test]
