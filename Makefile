@@ -31,7 +31,8 @@ lint: ## formatting, clippy, rustdoc, licenses, units, scripts, shipped configur
 deb: ## dist/clauded_VERSION_amd64.deb, for glibc 2.31 and newer
 	packaging/deb.sh
 
-demo: ## clauded without systemd in a throw-away directory: some tasks, their outcomes, the metrics
+demo: ## clauded without systemd in a throw-away directory: some tasks, their outcomes, the metrics (AGENT=claude: the real CLI)
+	$(CARGO) build --locked --bins
 	tests/demo/run.sh
 
 demo-vm: ## the same in a virtual machine, with the installed package and real systemd

@@ -16,7 +16,8 @@ finish() {
     local status=$?
     trap - EXIT
     if [ -S "$CLAUDED_SOCKET" ]; then
-        claudectl stop parser docs greedy >/dev/null 2>&1 || true
+        # shellcheck disable=SC2086 # three words
+        claudectl stop $names >/dev/null 2>&1 || true
     fi
     [ -z "${daemon:-}" ] || { kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null; } || true
     if [ "$status" != 0 ]; then
@@ -34,14 +35,18 @@ case ${AGENT:-scripted} in
     *) echo "AGENT is \"scripted\" or \"claude\", not \"$AGENT\"" >&2; exit 1 ;;
 esac
 
-bold "A git repository with three worktrees"
+names="parser docs greedy"
 mkdir "$world/worktrees" "$world/run" "$world/state" "$world/instances"
-git init -q -b main "$world/repo"
-git -C "$world/repo" -c user.name=demo -c user.email=demo@localhost commit -q --allow-empty -m "the beginning"
-for name in parser docs greedy; do
-    git -C "$world/repo" worktree add -q -b "$name" "$world/worktrees/$name"
-    echo "$world/worktrees/$name"
-done
+if command -v git >/dev/null; then
+    bold "A git repository with three worktrees"
+    git init -q -b main "$world/repo"
+    git -C "$world/repo" -c user.name=demo -c user.email=demo@localhost commit -q --allow-empty -m "the beginning"
+    for name in $names; do git -C "$world/repo" worktree add -q -b "$name" "$world/worktrees/$name"; done
+else
+    bold "Three directories (there is no git here to make worktrees with)"
+    for name in $names; do mkdir "$world/worktrees/$name"; done
+fi
+ls -d "$world"/worktrees/*
 
 cat > "$world/clauded.toml" <<TOML
 [fleet]
@@ -69,7 +74,8 @@ for _ in {1..100}; do
     kill -0 "$daemon" 2>/dev/null || exit 1
     sleep 0.05
 done
-show claudectl start parser docs greedy
+# shellcheck disable=SC2086 # three words
+show claudectl start $names
 
 bold "Five tasks on three instances"
 add() { claudectl task add "$@"; }
@@ -92,6 +98,7 @@ $(add --instance greedy --type bugfix --title "Takes more time than it may" --ti
     fi
 fi
 # Some of them are meant to fail, which is what `task wait` says with status 1.
+# shellcheck disable=SC2086 # a number a task
 claudectl task wait --timeout 120s $tasks || [ $? = 1 ]
 
 bold "What became of them"
