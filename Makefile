@@ -34,8 +34,8 @@ deb: ## dist/clauded_VERSION_amd64.deb, for glibc 2.31 and newer
 demo: ## clauded without systemd in a throw-away directory: some tasks, their outcomes, the metrics
 	tests/demo/run.sh
 
-demo-vm: ## the same in a virtual machine, with the installed package and real systemd
-	tests/demo/run.sh --vm
+demo-vm: deb ## the same in a virtual machine, with the installed package and real systemd
+	tests/demo/vm.sh
 
 bench: ## the figures of the design, each beside its peer or limit
 	tests/bench/run.sh

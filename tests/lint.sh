@@ -33,7 +33,7 @@ run rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib --
 run licenses deny
 run units units
 if command -v shellcheck >/dev/null; then
-  run scripts shellcheck -x packaging/*.sh tests/*.sh tests/vm/*.sh .ci/run
+  run scripts shellcheck -x packaging/*.sh tests/*.sh tests/vm/*.sh tests/demo/*.sh .ci/run
   run cases shellcheck -s bash -e SC2016,SC2034,SC2154 tests/vm/cases/*.sh
 else
   echo "skipped: no shellcheck"

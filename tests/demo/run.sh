@@ -92,6 +92,7 @@ $(add --instance greedy --type bugfix --title "Takes more time than it may" --ti
     fi
 fi
 # Some of them are meant to fail, which is what `task wait` says with status 1.
+# shellcheck disable=SC2086 # numbers, one a word
 claudectl task wait --timeout 120s $tasks || [ $? = 1 ]
 
 bold "What became of them"
