@@ -35,8 +35,8 @@ demo: ## clauded without systemd in a throw-away directory: some tasks, their ou
 	$(CARGO) build --locked --bins
 	tests/demo/run.sh
 
-demo-vm: ## the same in a virtual machine, with the installed package and real systemd
-	tests/demo/run.sh --vm
+demo-vm: deb ## the same in a virtual machine, with the installed package and real systemd
+	tests/demo/vm.sh
 
 bench: ## the figures of the design, each beside its peer or limit
 	tests/bench/run.sh

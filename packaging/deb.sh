@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds dist/clauded_VERSION_amd64.deb: the programs against glibc 2.31 (Debian 11, Ubuntu 20.04 and newer) with cargo
 # zigbuild from a virtual environment cached under target/, then debhelper, then what must hold of the result.
-# Environment: DEB_BINS, more programs of this tree to build beside (for the tests); DIST, where the package goes.
+# Environment: EXTRA, more for cargo to build in the same go (`--test contract`, for the tests); DIST, where the package goes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 GLIBC=2.31 TARGET=x86_64-unknown-linux-gnu TOOLS=target/tools/zig
@@ -29,7 +29,8 @@ if ! [ -x $TOOLS/bin/cargo-zigbuild ]; then
   fi
 fi
 rustup target list --installed 2>/dev/null | grep -qx $TARGET || [ "$(rustc -vV | sed -n 's/^host: //p')" = $TARGET ] || die "rustup target add $TARGET"
-PATH=$PWD/$TOOLS/bin:$PATH cargo zigbuild --release --locked --bins --target $TARGET.$GLIBC
+# shellcheck disable=SC2086 # words of EXTRA
+PATH=$PWD/$TOOLS/bin:$PATH cargo zigbuild --release --locked --bins ${EXTRA:-} --target $TARGET.$GLIBC
 
 for program in clauded claudectl clauded-runner clauded-generator; do
   wanted=$(objdump -T "$OUT/$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)

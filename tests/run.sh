@@ -24,6 +24,9 @@ tests/vm/prerequisites.sh >$LOG/prerequisites.log 2>&1
 ready=$?
 [ $ready = 0 ] || tail -n 5 $LOG/prerequisites.log
 
+promtool=$PWD/target/tools/prometheus/usr/bin/promtool
+[ ! -x "$promtool" ] || export PROMTOOL=$promtool
+
 if wanted rust; then
   say 'unit and integration tests'
   cargo test --locked --no-fail-fast 2>&1 | tee $LOG/rust.log | grep -E '^(test result|test .*FAILED|error|warning: unused|     Running|failures:|---- |    .*panicked)'
@@ -42,7 +45,7 @@ fi
 
 if wanted deb || wanted vm; then
   say 'the package'
-  if [ $ready = 0 ]; then as_one package packaging/deb.sh; else skip deb 'the package: see the prerequisites above'; fi
+  if [ $ready = 0 ]; then as_one package env EXTRA='--test contract' packaging/deb.sh; else skip deb 'the package: see the prerequisites above'; fi
 fi
 
 if wanted vm; then

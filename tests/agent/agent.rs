@@ -172,6 +172,11 @@ impl<'a> Turn<'a> {
                 self.output.tool(self.session, "Bash", &format!("sleep {}", time.as_secs_f64()));
                 script::wait(*time, self.stopped);
             }
+            Directive::Await(file) => {
+                while !std::path::Path::new(file).exists() && !self.stopped.load(Ordering::SeqCst) {
+                    script::wait(Duration::from_millis(50), self.stopped);
+                }
+            }
             Directive::Hang => script::wait(Duration::MAX, self.stopped),
             Directive::Fail(failure) => {
                 self.output.before(failure);

@@ -1,12 +1,22 @@
 #!/bin/bash
-# Installs what the tests need from the distribution (Debian or Ubuntu, as root). Answers 0 if all of it is there afterwards.
+# Installs what the tests need from the distribution (Debian or Ubuntu, as root), and unpacks Prometheus, which nobody wants
+# installed as a service, below target/tools. Answers 0 if all of it is there afterwards.
 set -euo pipefail
+cd "$(dirname "$0")/../.."
+PROMETHEUS=target/tools/prometheus
 PACKAGES=(mmdebstrap systemd-container gcc libc6-dev cpio xz-utils zstd e2fsprogs jq debhelper dpkg-dev lintian binutils python3 python3-venv shellcheck systemd git)
 PROGRAMS=(mmdebstrap systemd-nspawn gcc cpio xz zstd mke2fs jq dh lintian objdump python3 shellcheck systemd-analyze git qemu-system-x86_64 qemu-img)
 
 missing() { local p; for p in "${PROGRAMS[@]}"; do command -v "$p" >/dev/null || echo "$p"; done; }
 
-[ -n "$(missing)" ] || exit 0
+prometheus() {
+  [ ! -x $PROMETHEUS/usr/bin/promtool ] || return 0
+  local d; d=$(mktemp -d); chmod 755 "$d"
+  (cd "$d" && apt-get download -q prometheus) && dpkg-deb -x "$d"/prometheus_*.deb $PROMETHEUS
+  rm -r "$d"
+}
+
+if [ -z "$(missing)" ]; then prometheus; exit; fi
 [ "$(id -u)" = 0 ] || { echo "missing, and only root can install it: $(missing | tr '\n' ' ')" >&2; exit 1; }
 command -v apt-get >/dev/null || { echo "missing, and there is no apt-get: $(missing | tr '\n' ' ')" >&2; exit 1; }
 
@@ -28,3 +38,4 @@ if ! command -v qemu-system-x86_64 >/dev/null || ! command -v qemu-img >/dev/nul
   }
 fi
 [ -z "$(missing)" ] || { echo "still missing: $(missing | tr '\n' ' ')" >&2; exit 1; }
+prometheus

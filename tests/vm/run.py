@@ -8,7 +8,7 @@ A case is a bash script, run as root in the machine after lib.sh was read. Its h
   # releases: bookworm trixie      where not on all of them
   # timeout: 300                   seconds, on the machine's own clock under warp
   # again: reboot | reset          run a second time after an orderly reboot or a power cut, with AGAIN=1
-  # files: deb next prometheus     what it wants in its working directory beside lib.sh
+  # files: deb next prometheus contract   what it wants in its working directory beside lib.sh
   # fresh: yes                     starts on a machine without the package
 What a case leaves in $TB_OUT, its output, and the journal when it fails, are in tests/vm/out/CASE-RELEASE-LANE/.
 Exit status: 0 all passed, 1 some did not, 2 the machines cannot be had. A release whose machine cannot be built is
@@ -57,13 +57,17 @@ def next_version(deb, to):
 
 
 def prometheus(to):
-    """Debian's prometheus and promtool, unpacked without installing them"""
-    with tempfile.TemporaryDirectory() as d:
-        os.chmod(d, 0o755)
-        subprocess.run(['apt-get', 'download', '-q', 'prometheus'], cwd=d, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(['dpkg-deb', '-x', glob.glob(f'{d}/*.deb')[0], f'{d}/x'], check=True)
-        os.makedirs(to)
-        for p in ('prometheus', 'promtool'): shutil.copy(f'{d}/x/usr/bin/{p}', to)
+    """Debian's prometheus and promtool, which prerequisites.sh has unpacked"""
+    os.makedirs(to)
+    for p in ('prometheus', 'promtool'): shutil.copy(f'{TOP}/target/tools/prometheus/usr/bin/{p}', to)
+
+
+def contract(to):
+    """the contract suite of the supervisors, built for the oldest release beside the package"""
+    built = [p for p in glob.glob(f'{TOP}/target/x86_64-unknown-linux-gnu/release/deps/contract-*') if '.' not in os.path.basename(p)]
+    if not built: sys.exit("vm: the contract suite is not built: EXTRA='--test contract' packaging/deb.sh")
+    os.makedirs(to)
+    shutil.copy(max(built, key=os.path.getmtime), f'{to}/contract')
 
 
 class Run:
@@ -147,6 +151,7 @@ def main():
         wanted = {f for c, _, _ in todo for f in c.files}
         if 'next' in wanted: os.makedirs(f'{stage}/next'); next_version(a.deb, f'{stage}/next/clauded.deb')
         if 'prometheus' in wanted: prometheus(f'{stage}/prometheus')
+        if 'contract' in wanted: contract(f'{stage}/contract')
         run = Run(a, stage)
         broken = {}
         for r in dict.fromkeys(r for _, r, _ in todo):

@@ -5,7 +5,7 @@
 
 instance a b
 unit=claude-code@a.service
-id=$(add a $'sleep 45s\nsay done')
+id=$(add a $'await go\nsay done')
 wait_running "$id"
 first=$(property $unit InvocationID) before=$(pids a | sort)
 undisturbed() {
@@ -23,6 +23,8 @@ dpkg -i next/clauded.deb
 undisturbed upgrade
 wait_until 60 'the new one has both instances' back
 ended "$quick" succeeded
+same 'the task' "$(of "$id" .state)" running
+touch "$STATE/worktrees/a/go"
 ended "$id" succeeded
 same 'attempts' "$(of "$id" .attempts)" 1
 same 'ends that were told' "$(claudectl events -o json | jq -s "[.[] | if type == \"array\" then .[] else . end | select(.kind == \"task-finished\" and .task == $id)] | length")" 1
