@@ -6,6 +6,9 @@ PROGRAMS=(mmdebstrap systemd-nspawn gcc cpio xz zstd mke2fs jq dh lintian objdum
 
 missing() { local p; for p in "${PROGRAMS[@]}"; do command -v "$p" >/dev/null || echo "$p"; done; }
 
+# tests/cli takes the real Claude Code CLI from npm, whoever npm came from.
+command -v npm >/dev/null || { PACKAGES+=(nodejs npm) PROGRAMS+=(npm); }
+
 [ -n "$(missing)" ] || exit 0
 [ "$(id -u)" = 0 ] || { echo "missing, and only root can install it: $(missing | tr '\n' ' ')" >&2; exit 1; }
 command -v apt-get >/dev/null || { echo "missing, and there is no apt-get: $(missing | tr '\n' ' ')" >&2; exit 1; }
