@@ -218,6 +218,12 @@ impl Config {
         resolve::resolve(&tree::Table::new(), paths).0
     }
 
+    /// Whose usage limits an instance works under.
+    pub fn account(&self, name: &InstanceName) -> String {
+        let profile = self.instance(name).profile;
+        self.profiles.get(&profile).map_or(profile, |p| p.account.clone())
+    }
+
     /// What holds for an instance, configured or not.
     pub fn instance(&self, name: &InstanceName) -> InstanceConfig {
         self.instances.get(name).cloned().unwrap_or_else(|| InstanceConfig {

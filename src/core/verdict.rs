@@ -90,6 +90,10 @@ pub fn judge(facts: &Facts) -> (Ended, String) {
     }
     match (&facts.agent, facts.exit) {
         (AgentVerdict::Limited { until, text }, _) => (Ended::Limited { until: *until }, text.clone()),
+        (AgentVerdict::Error { reason: Reason::Auth, transient, text }, _) => {
+            let advice = "log the agent in as the instance's user, or set credential-file in its profile, and retry the task";
+            failed(Reason::Auth, *transient, format!("{text}; {advice}"))
+        }
         (AgentVerdict::Error { reason, transient, text }, _) => failed(*reason, *transient, text.clone()),
         (_, Some(Exit::Signal(number))) => failed(Reason::Lost, true, format!("signal {number} killed the agent from outside")),
         (AgentVerdict::Success, Some(Exit::Code(code))) => {

@@ -98,6 +98,11 @@ pub(super) enum Command {
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),
+    /// Print what Prometheus would scrape
+    #[command(
+        after_help = "Examples:\n  claudectl metrics | grep clauded_tasks_finished_total\n\nPrometheus itself scrapes http://127.0.0.1:8888/metrics. Each family: docs/metrics.md"
+    )]
+    Metrics,
     /// Show the journal of an instance's unit
     #[command(
         after_help = "Examples:\n  claudectl logs feature-x -f\n  claudectl logs feature-x -n 50\n\nThe same as: journalctl -u claude-code@feature-x\nWhat an agent did in a task: claudectl task log ID"
@@ -150,8 +155,8 @@ pub(super) struct Limit {
     /// Memory past which the kernel throttles and reclaims (MemoryHigh=)
     #[arg(long, group = "new_limits", value_name = "SIZE")]
     pub(super) memory_high: Option<MemoryLimit>,
-    /// Most swap (MemorySwapMax=)
-    #[arg(long, group = "new_limits", value_name = "SIZE")]
+    /// Most swap, 0 for none (MemorySwapMax=)
+    #[arg(long, group = "new_limits", value_name = "SIZE", value_parser = MemoryLimit::from_swap)]
     pub(super) swap: Option<MemoryLimit>,
     /// CPU time, in per cent of one CPU (CPUQuota=)
     #[arg(long, group = "new_limits", value_name = "PERCENT")]

@@ -67,12 +67,20 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
+            Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,
             Command::Version => version::run(client, screen).await,
             Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
         }
     })
+}
+
+/// Prints the exposition as the daemon gives it.
+async fn metrics(client: &Client, screen: &Screen) -> Result<Outcome, Failure> {
+    let body = client.get("/metrics").await?;
+    screen.body(&body)?;
+    Ok(Outcome::Done)
 }
 
 #[cfg(test)]

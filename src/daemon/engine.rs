@@ -12,7 +12,7 @@ use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
 use crate::core::usage::Usd;
 use crate::metrics::Metrics;
-use crate::platform::store::{Batch, SqliteStore, StoreError, StoredEvent};
+use crate::platform::store::{SqliteStore, StoreError, StoredEvent};
 use crate::platform::units::UnitEvent;
 use crate::proto::api;
 use crate::proto::link::{Event, FromDaemon, Progress, Work};
@@ -240,34 +240,40 @@ impl Engine {
         }
     }
 
-    /// Commits a turn, then acts on it. New tasks get their numbers by the first commit and are given out by a second.
+    /// Commits a turn, then acts on it. New tasks are given out by the commit that gives them their numbers.
     async fn carry_out(&mut self, mut turn: Turn, now: Timestamp) -> Result<(), (Arc<StoreError>, Vec<Look>)> {
         if !turn.batch.changes.is_empty() {
             turn.batch.holds = self.state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect();
         }
         let noted = !turn.batch.events.is_empty() || !turn.batch.add.is_empty();
-        let ids = match self.commit(&turn.batch).await {
-            Ok(ids) => ids,
-            Err(error) => {
-                let error = Arc::new(error);
-                let looks = turn.fail(&error);
-                return Err((error, looks));
-            }
-        };
-        self.state.store_problem = None;
         let mut second = Turn::default();
-        for ((id, (spec, at)), reply) in ids.into_iter().zip(&turn.batch.add).zip(turn.adds.drain(..)) {
-            self.added.insert(id, Instant::now());
-            second.note("task-added", None, Some(id), spec.title.clone(), None, now);
-            second.effects(self.state.queue.added(fresh(id, spec, *at)), now);
-            let _ = reply.send(Ok(id));
+        if !turn.batch.is_empty() {
+            let (begun, queue) = (Instant::now(), &mut self.state.queue);
+            let follow = |ids: &[TaskId]| {
+                for (id, (spec, at)) in ids.iter().zip(&turn.batch.add) {
+                    second.note("task-added", None, Some(*id), spec.title.clone(), None, now);
+                    second.effects(queue.added(fresh(*id, spec, *at)), now);
+                }
+                std::mem::take(&mut second.batch)
+            };
+            match self.store.commit_with(&turn.batch, follow).await {
+                Ok(ids) => {
+                    self.metrics.store_commit(begun.elapsed());
+                    for (id, reply) in ids.into_iter().zip(turn.adds.drain(..)) {
+                        self.added.insert(id, begun);
+                        let _ = reply.send(Ok(id));
+                    }
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    let looks = turn.fail(&error);
+                    return Err((error, looks));
+                }
+            }
         }
+        self.state.store_problem = None;
         for reply in turn.replies.drain(..) {
             reply(Ok(()));
-        }
-        // The new tasks are stored and their callers know it; if giving them out fails, that is decided again after loading.
-        if let Err(error) = self.commit(&second.batch).await {
-            return Err((Arc::new(error), turn.looks));
         }
         turn.actions.append(&mut second.actions);
         self.act(turn.actions).await;
@@ -278,16 +284,6 @@ impl Engine {
             look(&self.state);
         }
         Ok(())
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Vec<TaskId>, StoreError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let begun = Instant::now();
-        let ids = self.store.commit(batch).await?;
-        self.metrics.store_commit(begun.elapsed());
-        Ok(ids)
     }
 
     /// Does what has been committed.

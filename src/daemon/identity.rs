@@ -37,9 +37,7 @@ impl Identity {
 
     /// Whose usage limit an instance works under.
     pub(super) fn account(&self, name: &InstanceName) -> String {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
-        let profile = config.instance(name).profile;
-        config.profiles.get(&profile).map_or_else(|| profile.clone(), |p| p.account.clone())
+        self.config.read().unwrap_or_else(PoisonError::into_inner).account(name)
     }
 
     /// The instance whose runner that process is, or why it is none.

@@ -1,7 +1,8 @@
 //! Reads the agents' logs, which belong to users nobody trusts: no link is followed, nothing but a plain file is opened.
 
 use crate::core::ids::{AttemptId, InstanceName};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -80,14 +81,25 @@ impl Logs {
     }
 }
 
-/// Opens a path below a directory; no link on the way, nothing outside (openat2(2)). `None` if it is not there.
+/// Opens a path of plain names below a directory, name by name, so that no link is followed on the way. `None` if it is not
+/// there. Not openat2(2), which says the same in one call: `RestrictSUIDSGID=` of clauded.service takes that away, since a
+/// filter of system calls cannot look into its arguments.
 fn open_below(directory: &File, path: &Path, flags: OFlags) -> io::Result<Option<File>> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(directory, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+    let names: Vec<_> = path.iter().collect();
+    let Some((last, way)) = names.split_last() else { return Ok(None) };
+    let open = |at: &File, name: &OsStr, flags: OFlags| match rustix::fs::openat(at, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(fd) => Ok(Some(File::from(fd))),
         Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(io::Error::from(error)),
+    };
+    let mut at = None;
+    for name in way {
+        match open(at.as_ref().unwrap_or(directory), name, OFlags::RDONLY | OFlags::DIRECTORY)? {
+            Some(next) => at = Some(next),
+            None => return Ok(None),
+        }
     }
+    open(at.as_ref().unwrap_or(directory), last, flags)
 }
 
 fn named(path: &Path, verb: &str, error: io::Error) -> io::Error {

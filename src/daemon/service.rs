@@ -123,7 +123,7 @@ impl Verbs {
             Done::Changed => "changed",
             Done::Unchanged => "unchanged",
         };
-        let message = if done == Done::Unchanged { format!("{name}: nothing to do") } else { format!("{name}: {verb} done") };
+        let message = if done == Done::Unchanged { "nothing to do".to_owned() } else { String::new() };
         Ok(api::Outcome { result: result.to_owned(), message })
     }
 

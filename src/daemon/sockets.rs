@@ -45,10 +45,12 @@ impl Sockets {
             Some(api) => api,
             None => bind(&paths.api_socket())?,
         };
+        // One for another address was opened before the configuration was changed; clauded-tcp.socket keeps it until it is restarted.
+        let tcp = tcp.filter(|passed: &TcpListener| passed.local_addr().ok() == config.listen);
         let tcp = match (tcp, config.listen) {
-            (Some(passed), Some(_)) => Some(passed),
+            (Some(passed), _) => Some(passed),
             (None, Some(address)) => Some(TcpListener::bind(address).with_context(|| format!("listening on {address} ([api] listen)"))?),
-            (_, None) => None,
+            (None, None) => None,
         };
         let link = bind(&paths.link_socket())?;
         api.set_nonblocking(true)?;
@@ -124,6 +126,22 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
         fs::write(&path, "short").expect("write");
         assert!(token(&path).is_err_and(|e| e.to_string().contains("32 characters")));
+    }
+
+    #[test]
+    fn a_passed_socket_counts_if_it_listens_where_the_configuration_says() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let paths = Paths { runtime: directory.path().into(), ..Paths::system() };
+        let passed = || TcpListener::bind("127.0.0.1:0").expect("bound");
+        let open = |listen, passed: TcpListener| {
+            let sockets = Sockets::open(&Api { listen, token_file: "/none".into() }, &paths, vec![passed.into()]).expect("opened");
+            sockets.tcp.map(|tcp| tcp.local_addr().expect("an address"))
+        };
+        let (first, free) = (passed(), passed().local_addr().expect("an address"));
+        let address = first.local_addr().expect("an address");
+        assert_eq!(open(Some(address), first), Some(address));
+        assert_eq!(open(Some(free), passed()), Some(free));
+        assert_eq!(open(None, passed()), None);
     }
 
     #[test]

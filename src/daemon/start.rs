@@ -7,14 +7,14 @@ use super::log::Logs;
 use super::service::Verbs;
 use super::sockets::{Sockets, token};
 use super::{launch, link};
-use crate::config::{Config, Paths, Supervisor};
+use crate::config::{Config, Paths, Problems, Supervisor};
 use crate::core::ids::InstanceName;
 use crate::http;
 use crate::metrics::{Metrics, Numbers};
-use crate::platform::store::SqliteStore;
+use crate::platform::store::{SqliteStore, StoreError};
 use crate::platform::units::{UnitEvent, Units};
 use crate::platform::{cgroup, process, sys, systemd};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -34,6 +34,19 @@ const EVENTS: usize = 1024;
 /// How often what is older than `[store] keep` is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
 
+/// What a restart cannot mend (sysexits.h(3head) `EX_CONFIG`; the unit has it in `RestartPreventExitStatus=`).
+const EX_CONFIG: u8 = 78;
+
+/// Another clauded has the state directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: another clauded works on this state directory; stop it, or choose another with --state-directory")]
+struct Occupied(String);
+
+/// Whether a restart would only fail again: the configuration, the store and the other clauded stay as they are.
+fn is_hopeless(error: &anyhow::Error) -> bool {
+    error.is::<Problems>() || error.is::<Occupied>() || matches!(error.downcast_ref(), Some(StoreError::Newer { .. } | StoreError::Damaged { .. }))
+}
+
 /// The program `clauded`.
 pub fn run() -> ExitCode {
     let args = Args::parse();
@@ -43,7 +56,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&plain(&format!("{error:#}")))]);
-            ExitCode::FAILURE
+            if is_hopeless(&error) && !args.check { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -84,9 +97,7 @@ fn lock(paths: &Paths) -> anyhow::Result<Flock<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("opening {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EAGAIN)) => {
-            bail!("{}: another clauded works on this state directory; stop it, or choose another with --state-directory", path.display())
-        }
+        Err((_, nix::errno::Errno::EAGAIN)) => Err(Occupied(path.display().to_string()).into()),
         Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }
@@ -111,7 +122,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let store = SqliteStore::open(&config.store.path).await?;
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
-    let metrics = Arc::new(Metrics::new(Numbers::read)?);
+    let metrics = Arc::new(Metrics::new(Numbers::reader())?);
     let (events, _) = broadcast::channel(EVENTS);
     let log_grew = Arc::new(Notify::new());
     let watchdog = sd_notify::watchdog_enabled();
@@ -128,6 +139,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     tokio::spawn(link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone()));
     tokio::spawn(prune(store.clone(), shared.clone()));
 
+    let closing = store.clone();
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
         units: units.clone(),
@@ -168,6 +180,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     drop(stop);
     api.await.context("serving the API")?;
     running.abort();
+    closing.close().await;
     Ok(())
 }
 
@@ -264,4 +277,23 @@ async fn prune(store: SqliteStore, config: Arc<RwLock<Arc<Config>>>) {
 /// One line without control characters, as sd_notify(3) wants it.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restart_cannot_mend_is_told_apart() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let paths = Paths { state: directory.path().into(), config: directory.path().join("c.toml"), ..Paths::system() };
+        let _first = lock(&paths).expect("locked");
+        let second = lock(&paths).expect_err("refused");
+        assert!(second.to_string().contains("another clauded works on this state directory"), "{second}");
+        assert!(is_hopeless(&second));
+        fs::write(&paths.config, "x = 1\n").expect("written");
+        assert!(is_hopeless(&Config::load(&paths).expect_err("wrong").into()));
+        let full = StoreError::Full { path: "/x".into() };
+        assert!(!is_hopeless(&full.into()) && is_hopeless(&StoreError::Newer { path: "/x".into(), found: 2, known: 1 }.into()));
+    }
 }

@@ -73,7 +73,13 @@ fn waits_for(state: &State, task: &Task) -> String {
         Target::Instance(name) => Some(name),
         Target::Any => task.home.as_ref(),
     };
-    if let Some((account, until)) = state.queue.holds().next() {
+    // A task for anyone waits for the limit of whoever could take it.
+    let account = |name: &InstanceName| state.config.account(name);
+    let able: Vec<_> = match bound {
+        Some(name) => vec![account(name)],
+        None => state.fleet.iter().filter(|seen| state.queue.is_linked(&seen.name)).map(|seen| account(&seen.name)).collect(),
+    };
+    if let Some((account, until)) = state.queue.holds().find(|(held, _)| able.iter().any(|a| a == held)) {
         return format!("waits for the usage limit of {account} to reset at {until}");
     }
     match bound {

@@ -2,7 +2,7 @@
 
 use super::output::{Content, Output};
 use super::syntax::{plain, quoted};
-use crate::config::{Config, InstanceConfig, Problems, ProfileConfig};
+use crate::config::{Api, Config, InstanceConfig, Problems, ProfileConfig};
 use crate::core::ids::{FLEET_SLICE, InstanceName, UNIT_PREFIX};
 use crate::core::limits::Limits;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const DROP_IN: &str = "50-clauded.conf";
 /// The credential's name, in `$CREDENTIALS_DIRECTORY`.
 const CREDENTIAL: &str = "agent-credential";
+/// The API's TCP side. Its unit file listens where [`Api`]'s default does.
+const TCP_SOCKET: &str = "clauded-tcp.socket";
 /// Longest reason given to instances that may not start, in characters.
 const REFUSAL_MAX: usize = 600;
 /// Where packages and administrators put units, first found first.
@@ -34,7 +36,7 @@ pub(super) fn template() -> PathBuf {
 
 /// All that follows from the configuration.
 pub(super) fn compile(config: &Config, template: &Path) -> Vec<Output> {
-    let mut outputs = vec![drop_in(FLEET_SLICE, &slice(&config.fleet.limits)), drop_in(&template_unit(), &unconfigured(config))];
+    let mut outputs = vec![drop_in(FLEET_SLICE, &slice(&config.fleet.limits)), drop_in(&template_unit(), &unconfigured(config)), tcp_socket(&config.api)];
     for (name, instance) in &config.instances {
         outputs.push(drop_in(&name.slice(), &slice(&instance.limits)));
         outputs.push(drop_in(&name.unit(), &configured(config, name, instance)));
@@ -58,6 +60,15 @@ pub(super) fn refusal(problems: &Problems) -> Output {
 fn drop_in(unit: &str, text: &str) -> Output {
     let text = format!("# Made by clauded-generator from the configuration of clauded; see clauded.toml(5).\n{text}");
     Output { path: Path::new(&format!("{unit}.d")).join(DROP_IN), content: Content::Text(text) }
+}
+
+/// systemd listens where the configuration says, or the unit is masked, so that nobody takes it for being in force.
+fn tcp_socket(api: &Api) -> Output {
+    match api.listen {
+        // The empty assignment forgets the address of the unit file (systemd.socket(5)).
+        Some(address) => drop_in(TCP_SOCKET, &format!("[Socket]\nListenStream=\nListenStream={address}\n")),
+        None => Output { path: TCP_SOCKET.into(), content: Content::Link("/dev/null".into()) },
+    }
 }
 
 fn limits(limits: &Limits) -> String {

@@ -62,7 +62,10 @@ fn the_configuration_becomes_drop_ins() {
     assert!(script.contains("\"CLAUDED_DIRECTORY=/srv/100%% of trees/script\"") && !script.contains("Credential") && !script.contains("User="), "{script}");
     let link = &outputs["multi-user.target.wants/claude-code@feature-x.service"];
     assert_eq!(*link, Content::Link("/lib/systemd/system/claude-code@.service".into()));
-    assert_eq!(outputs.len(), 7, "{:?}", outputs.keys());
+    assert_eq!(text(&outputs, "clauded-tcp.socket"), "[Socket]\nListenStream=\nListenStream=127.0.0.1:8888\n");
+    assert_eq!(outputs.len(), 8, "{:?}", outputs.keys());
+    assert_eq!(compiled("[api]\nlisten = \"off\"\n")["clauded-tcp.socket"], Content::Link("/dev/null".into()));
+    assert!(text(&compiled("[api]\nlisten = \"[::1]:99\"\n"), "clauded-tcp.socket").ends_with("\nListenStream=[::1]:99\n"));
 }
 
 /// A host's directories for one generator.
@@ -96,7 +99,7 @@ fn a_broken_configuration_leaves_the_last_good_one_in_force() {
     let good = places(root.path(), CONFIG);
     generate(&good).expect("written");
     let before = tree(&good.normal);
-    assert_eq!(before.len(), 7);
+    assert_eq!(before.len(), 8);
     let broken = places(root.path(), "[fleet]\nlimts = 3\n");
     generate(&broken).expect("written");
     assert_eq!(tree(&broken.normal), before);

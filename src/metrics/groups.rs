@@ -4,7 +4,7 @@
 use super::ReadGroup;
 use super::page::{Kind, Page};
 use super::snapshot::Snapshot;
-use crate::platform::cgroup::{Caps, Group, Pressure, Stats};
+use crate::platform::cgroup::{Caps, Kept, Pressure, Stats};
 use std::path::Path;
 
 /// All numbers of one cgroup.
@@ -17,10 +17,13 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Reads the cgroup in a directory.
-    pub fn read(directory: &Path) -> Self {
-        let group = Group::at(directory);
-        Self { stats: group.stats(), caps: group.caps() }
+    /// Reads the cgroup in a directory; keeps its files open for the next time.
+    pub fn reader() -> impl Fn(&Path) -> Self + Send + Sync + 'static {
+        let kept = Kept::default();
+        move |directory| {
+            let (stats, caps) = kept.read(directory);
+            Self { stats, caps }
+        }
     }
 }
 

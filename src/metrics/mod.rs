@@ -46,7 +46,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All counters at zero. `read_group` is [`Numbers::read`] but in tests.
+    /// All counters at zero. `read_group` is [`Numbers::reader`] but in tests.
     ///
     /// # Errors
     /// Two families have one name.

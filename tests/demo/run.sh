@@ -87,7 +87,7 @@ bold "clauded, without systemd"
 clauded --config "$world/clauded.toml" --state-directory "$world/state" --runtime-directory "$world/run" \
     --instances-directory "$world/instances" 2>"$world/clauded.log" & daemon=$!
 for _ in {1..100}; do
-    claudectl version >/dev/null 2>&1 && break
+    claudectl metrics >/dev/null 2>&1 && break
     kill -0 "$daemon" 2>/dev/null || exit 1
     sleep 0.05
 done

@@ -60,7 +60,7 @@ fn a_killed_runner_is_restarted_and_its_task_goes_on_in_the_same_session() {
 fn a_killed_agent_is_lost_and_tried_again() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "pid agent.pid\nonce hang\nsay again");
+    let task = world.add("a", "pid agent.pid\nsleep 3s\nsay again");
     wait_for_file(&directory.join("agent.pid"));
     let pid = fs::read_to_string(directory.join("agent.pid")).expect("read").trim().parse().expect("a number");
     kill("KILL", pid);
@@ -74,7 +74,7 @@ fn a_killed_agent_is_lost_and_tried_again() {
 fn stopping_an_instance_keeps_its_task_for_later() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "append runs.txt x\nonce hang\nsay later");
+    let task = world.add("a", "append runs.txt x\nsleep 3s\nsay later");
     wait_for_file(&directory.join("runs.txt"));
     world.ok(&["stop", "a"]);
     let shown = world.json(&["task", "show", &task]);

@@ -219,6 +219,11 @@ impl Drop for World {
             }
             left.into_iter().for_each(|pid| kill("KILL", pid));
         }
+        // The groups that a daemon removes when it is the one to see its last runner end.
+        if let Ok(id) = fs::read_to_string(self.path("state/supervisor/cgroup-id")) {
+            let theirs = format!("*/clauded-{id}*");
+            let _ = Command::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &theirs, "-exec", "rmdir", "{}", "+"]).status();
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! cgroup v2, read and (below a delegated group) written. Every number is optional: older kernels lack files, and
 //! controllers may be off. The reader is our own: cgroups-rs reads `memory.events`, `io.stat` and pressure wrongly or not at all.
 
+mod kept;
 mod limits;
 mod stats;
 
+pub use kept::Kept;
 pub use limits::host_memory;
 pub use stats::{Caps, Pressure, Stats};
 
@@ -84,12 +86,12 @@ impl Group {
 
     /// All its numbers. A group that does not exist has none.
     pub fn stats(&self) -> Stats {
-        stats::stats(&self.path)
+        stats::read_stats(&self.path)
     }
 
     /// Its limits.
     pub fn caps(&self) -> Caps {
-        stats::caps(&self.path)
+        stats::read_caps(&self.path)
     }
 
     /// `cgroup.events`; `None` if the group does not exist.
@@ -247,7 +249,11 @@ impl Group {
                 }
             }
             let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&pause)).map_err(io::Error::from)?;
+            match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&pause)) {
+                // A child that ended, perhaps one of those just killed.
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
-//! What is read of a group: one directory opened, each file read once and parsed. A missing file or a line that makes no
-//! sense is a missing number, never an error: kernels differ, and a group may go away while it is read.
+//! What is read of a group: each file once, whole, and parsed. A missing file or a line that makes no sense is a missing
+//! number, never an error: kernels differ, and a group may go away while it is read.
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -82,7 +84,44 @@ pub struct Caps {
     pub pids_max: Option<u64>,
 }
 
-/// Reads the files of one directory into one buffer.
+/// What a buffer begins with: the files are a tenth of it, `io.stat` of a host with many devices excepted.
+pub(super) const BUFFER: usize = 4096;
+
+/// The files of one group.
+pub(super) trait Files {
+    /// The text of a file; `None` if it cannot be read.
+    fn read(&mut self, name: &'static str) -> Option<&str>;
+
+    /// A file that is one number.
+    fn number(&mut self, name: &'static str) -> Option<u64> {
+        self.read(name)?.trim().parse().ok()
+    }
+
+    /// A file of pressure, `some` and `full`.
+    fn pressure(&mut self, name: &'static str) -> (Option<Pressure>, Option<Pressure>) {
+        self.read(name).map(pressure).unwrap_or_default()
+    }
+}
+
+/// Reads a file from its beginning; answers how much of the buffer it fills. The kernel makes the text of a control file at
+/// once and gives as much of it as there is room for, so what comes short of the room is all.
+pub(super) fn whole(file: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    let mut filled = 0;
+    loop {
+        let room = buffer.get_mut(filled..).unwrap_or_default();
+        match pread(file, room, i64::try_from(filled).unwrap_or(i64::MAX)) {
+            Ok(count) => filled += count,
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error),
+        }
+        if filled < buffer.len() {
+            return Ok(filled);
+        }
+        buffer.resize(filled * 2, 0);
+    }
+}
+
+/// Opens the files of one directory as they are asked for.
 struct Reader {
     directory: OwnedFd,
     buffer: Vec<u8>,
@@ -91,32 +130,15 @@ struct Reader {
 impl Reader {
     fn open(path: &Path) -> Option<Self> {
         let directory = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-        Some(Self { directory, buffer: vec![0; 4096] })
+        Some(Self { directory, buffer: vec![0; BUFFER] })
     }
+}
 
-    fn read(&mut self, name: &str) -> Option<&str> {
+impl Files for Reader {
+    fn read(&mut self, name: &'static str) -> Option<&str> {
         let file = openat(&self.directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-        let mut filled = 0;
-        loop {
-            if filled == self.buffer.len() {
-                self.buffer.resize(filled * 2, 0);
-            }
-            match nix::unistd::read(&file, self.buffer.get_mut(filled..)?) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => return None,
-            }
-        }
+        let filled = whole(&file, &mut self.buffer).ok()?;
         std::str::from_utf8(self.buffer.get(..filled)?).ok()
-    }
-
-    fn number(&mut self, name: &str) -> Option<u64> {
-        self.read(name)?.trim().parse().ok()
-    }
-
-    fn pressure(&mut self, name: &str) -> (Option<Pressure>, Option<Pressure>) {
-        self.read(name).map(pressure).unwrap_or_default()
     }
 }
 
@@ -159,8 +181,22 @@ fn default_weight(text: &str) -> Option<u64> {
 }
 
 /// Reads all numbers of the group at `path`.
-pub(super) fn stats(path: &Path) -> Stats {
-    let Some(mut group) = Reader::open(path) else { return Stats::default() };
+pub(super) fn read_stats(path: &Path) -> Stats {
+    Reader::open(path).map(|mut group| stats(&mut group)).unwrap_or_default()
+}
+
+/// Reads all limits of the group at `path`.
+pub(super) fn read_caps(path: &Path) -> Caps {
+    let Some(mut group) = Reader::open(path) else { return Caps::default() };
+    Caps {
+        cpu_weight: group.number("cpu.weight"),
+        io_weight: group.read("io.weight").and_then(default_weight).or_else(|| group.read("io.bfq.weight").and_then(default_weight)),
+        ..limits(&mut group)
+    }
+}
+
+/// All numbers.
+pub(super) fn stats(group: &mut impl Files) -> Stats {
     let mut stats = Stats {
         memory_current: group.number("memory.current"),
         memory_peak: group.number("memory.peak"),
@@ -194,17 +230,15 @@ pub(super) fn stats(path: &Path) -> Stats {
     stats
 }
 
-/// Reads the limits of the group at `path`.
-pub(super) fn caps(path: &Path) -> Caps {
-    let Some(mut group) = Reader::open(path) else { return Caps::default() };
+/// The limits without the weights.
+pub(super) fn limits(group: &mut impl Files) -> Caps {
     Caps {
         memory_max: group.number("memory.max"),
         memory_high: group.number("memory.high"),
         swap_max: group.number("memory.swap.max"),
         cpu_max: group.read("cpu.max").and_then(cpu_max),
-        cpu_weight: group.number("cpu.weight"),
-        io_weight: group.read("io.weight").and_then(default_weight).or_else(|| group.read("io.bfq.weight").and_then(default_weight)),
         pids_max: group.number("pids.max"),
+        ..Caps::default()
     }
 }
 
@@ -249,7 +283,7 @@ mod tests {
     #[test]
     fn every_number_is_read() {
         let group = directory(FILES);
-        let stats = stats(group.path());
+        let stats = read_stats(group.path());
         assert_eq!((stats.cpu_user_usec, stats.cpu_system_usec), (Some(2_500_000), Some(1_000_000)));
         assert_eq!((stats.cpu_periods, stats.cpu_throttled_periods, stats.cpu_throttled_usec), (Some(40), Some(10), Some(812_345)));
         assert_eq!((stats.memory_current, stats.memory_peak, stats.swap_current), (Some(467_000), Some(1_048_576), Some(0)));
@@ -259,7 +293,7 @@ mod tests {
         assert_eq!(stats.cpu_pressure.0, Some(Pressure { avg10: 14.2, total_usec: 1_234_567 }));
         assert_eq!(stats.memory_pressure.1, Some(Pressure { avg10: 37.51, total_usec: 8 }));
         assert_eq!(stats.io_pressure.1, None);
-        let caps = caps(group.path());
+        let caps = read_caps(group.path());
         assert_eq!((caps.memory_max, caps.memory_high, caps.swap_max), (None, Some(33_554_432), Some(0)));
         assert_eq!((caps.cpu_max, caps.cpu_weight, caps.io_weight, caps.pids_max), (Some((20_000, 100_000)), Some(100), Some(200), Some(512)));
     }
@@ -267,15 +301,18 @@ mod tests {
     #[test]
     fn what_is_missing_has_no_number() {
         let group = directory(&[("cpu.stat", "usage_usec 1\n"), ("io.stat", ""), ("cpu.max", "max 100000\n"), ("io.bfq.weight", "150\n")]);
-        assert_eq!(stats(group.path()), Stats { io_read_bytes: Some(0), io_write_bytes: Some(0), io_reads: Some(0), io_writes: Some(0), ..Stats::default() });
-        assert_eq!(caps(group.path()), Caps { io_weight: Some(150), ..Caps::default() });
-        assert_eq!(stats(Path::new("/nonexistent/group")), Stats::default());
+        assert_eq!(
+            read_stats(group.path()),
+            Stats { io_read_bytes: Some(0), io_write_bytes: Some(0), io_reads: Some(0), io_writes: Some(0), ..Stats::default() }
+        );
+        assert_eq!(read_caps(group.path()), Caps { io_weight: Some(150), ..Caps::default() });
+        assert_eq!(read_stats(Path::new("/nonexistent/group")), Stats::default());
     }
 
     #[test]
     fn a_file_longer_than_the_buffer_is_read_whole() {
         let many: String = (0..1000).map(|n| format!("8:{n} rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n")).collect();
-        assert_eq!(stats(directory(&[("io.stat", &many)]).path()).io_writes, Some(4000));
+        assert_eq!(read_stats(directory(&[("io.stat", &many)]).path()).io_writes, Some(4000));
     }
 
     proptest! {

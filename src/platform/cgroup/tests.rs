@@ -4,11 +4,11 @@ use super::*;
 use std::process::{Child, Command, Stdio};
 
 /// A group of the test's own, taken away with all in it.
-struct Scratch(Group);
+pub(super) struct Scratch(Group);
 
 impl Scratch {
     /// `None` (said on stderr) where no v2 tree is writable.
-    fn new(name: &str) -> Option<Self> {
+    pub(super) fn new(name: &str) -> Option<Self> {
         let own = of_process(std::process::id()).expect("own cgroup");
         let made = mount().map(|m| Group::at(m.join(own.trim_start_matches('/'))).child(&format!("clauded-test-{name}-{}", std::process::id())));
         match made {
@@ -18,6 +18,11 @@ impl Scratch {
                 None
             }
         }
+    }
+
+    /// The group.
+    pub(super) fn group(&self) -> &Group {
+        &self.0
     }
 }
 

@@ -171,10 +171,20 @@ pub(super) async fn a_batch_is_stored_whole_or_not_at_all(open: impl AsyncFn() -
         assert!(store.events_after(0, 9).await.expect("readable").is_empty());
     };
     whole(&store).await;
+    // The same for what follows from the numbers of new tasks.
+    let absent = Task { id: TaskId(4711), ..first.clone() };
+    let follow = |_: &[TaskId]| changing(vec![Change::Task(Box::new(absent))]);
+    assert!(store.commit_with(&adding(&["a"]), follow).await.is_err());
+    whole(&store).await;
     store.close().await;
     let store = open().await;
     whole(&store).await;
-    assert_eq!(store.commit(&adding(&["a", ""])).await.expect("still usable").len(), 2);
+    let given_out = |ids: &[TaskId]| changing(ids.iter().map(|id| Change::Attempt(placement(*id, 1, "a"))).collect());
+    let ids = store.commit_with(&adding(&["a", ""]), given_out).await.expect("still usable");
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        assert_eq!(store.attempts(id).await.expect("readable").len(), 1, "{id} was given out by the commit that added it");
+    }
 }
 
 pub(super) async fn the_end_is_set_once_and_cleared_by_a_retry(open: impl AsyncFn() -> SqliteStore) {

@@ -22,8 +22,20 @@ check 'it starts without the daemon' systemctl start claude-code@x
 same 'in its directory' "$(readlink "/proc/$(property claude-code@x.service MainPID)/cwd" | sed 's,^/$,/srv/x,')" /srv/x
 systemctl stop claude-code@x
 
+# Broken while the host runs: what was said last stays in force.
 echo '[instances.x]
 memroy = "1G"' | put
+systemctl daemon-reload
+same 'MemoryMax stays' "$(property claude-code-x.slice MemoryMax)" $((300 << 20))
+check 'x starts as before' systemctl start claude-code@x
+systemctl stop claude-code@x
+refute 'the daemon does not start' systemctl start clauded.service
+same 'its exit status' "$(property clauded.service ExecMainStatus)" 78
+same 'and is not tried again' "$(property clauded.service NRestarts)" 0
+systemctl stop clauded.service clauded.socket clauded-tcp.socket; systemctl reset-failed
+
+# Broken at boot, where nothing was said before: nobody starts, and is told why.
+rm -r /run/clauded-generator
 systemctl daemon-reload
 install -d -o claude-code -g claude-code "$STATE/worktrees/y"
 for n in x y; do
@@ -31,11 +43,10 @@ for n in x y; do
   same 'its exit status' "$(property "claude-code@$n.service" ExecMainStatus)" 78
 done
 check 'the journal names the key' grep -q memroy <(journalctl -b -o cat -u claude-code@x)
-refute 'the daemon does not start either' systemctl start clauded.service
-systemctl stop clauded.service; systemctl reset-failed
 
 put </dev/null
 systemctl daemon-reload
+systemctl reset-failed
 systemctl start clauded.socket clauded-tcp.socket clauded.service
 echo '[fleet]
 wrong = 1' | put
@@ -46,3 +57,23 @@ refute 'config check says so' claudectl config check
 put </dev/null
 chmod 666 /etc/clauded/clauded.toml.d/60-case.toml
 refute 'a file that anyone may write is refused' claudectl config check
+chmod 644 /etc/clauded/clauded.toml.d/60-case.toml
+
+# Another address of the API reaches the socket unit, and "off" closes it.
+answers() { curl -sf -o /dev/null "http://$1/health"; }
+check 'the API answers where it did' answers 127.0.0.1:8888
+echo '[api]
+listen = "127.0.0.1:9999"' | put
+systemctl daemon-reload
+systemctl restart clauded-tcp.socket clauded.service
+check 'the API answers at the new address' answers 127.0.0.1:9999
+same 'who listens there' "$(property clauded-tcp.socket Listen)" '127.0.0.1:9999 (Stream)'
+refute 'it does not at the old one' answers 127.0.0.1:8888
+echo '[api]
+listen = "off"' | put
+systemctl stop clauded-tcp.socket
+systemctl daemon-reload
+systemctl restart clauded.service
+same 'the TCP side is masked' "$(property clauded-tcp.socket LoadState)" masked
+refute 'nobody answers' answers 127.0.0.1:9999
+check 'the Unix socket does' claudectl status >/dev/null

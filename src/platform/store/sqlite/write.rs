@@ -11,15 +11,29 @@ use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection};
 
 impl SqliteStore {
-    /// Commits a batch, and answers the numbers of its new tasks.
+    /// Commits a batch and what follows from the numbers of its new tasks, as one: what is added and given out at once costs
+    /// one flush of the disk. Answers the numbers. Without new tasks `then` is not called.
     ///
     /// A report on an attempt that is not stored (pruned, or of another database) is left out; a change of a task that is not
     /// stored fails the batch, since the queue then works with something that is not there.
     ///
     /// # Errors
     /// Nothing of it is stored then, and the store stays usable.
-    pub async fn commit(&self, batch: &Batch) -> Result<Vec<TaskId>, StoreError> {
-        self.transaction(async |connection| apply(connection, batch).await).await.map_err(self.at("commit"))
+    pub async fn commit_with(&self, batch: &Batch, then: impl FnOnce(&[TaskId]) -> Batch + Send) -> Result<Vec<TaskId>, StoreError> {
+        let work = async |connection: &mut SqliteConnection| {
+            let added = apply(&mut *connection, batch).await?;
+            if !added.is_empty() {
+                apply(connection, &then(&added)).await?;
+            }
+            Ok(added)
+        };
+        self.transaction(work).await.map_err(self.at("commit"))
+    }
+
+    /// Commits a batch from which nothing follows.
+    #[cfg(test)]
+    pub(in crate::platform::store) async fn commit(&self, batch: &Batch) -> Result<Vec<TaskId>, StoreError> {
+        self.commit_with(batch, |_| Batch::default()).await
     }
 
     /// Removes tasks that ended, and events that happened, before that time; answers how many of both went.

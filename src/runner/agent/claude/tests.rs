@@ -1,6 +1,7 @@
 //! Against lines that real runs printed (`tests/samples`).
 
 use super::*;
+use crate::core::attempt::Reason;
 use crate::core::usage::Tokens;
 use crate::runner::task::tests::{profile, work as plain_work};
 use std::path::Path;

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""`make bench`: the table of figures, each with its goal and with the peer or limit that was measured in the same run.
+Called by run.sh, which builds. Writes the same as JSON. A goal that is missed is shown as missed and is no error."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import peers
+import rows
+from rows import median, p95
+from world import ROOT
+
+IDLE = 10
+TASKS = int(os.environ.get("BENCH_TASKS", "10000"))
+
+
+def measured(what, work):
+    """Runs one measurement; one that fails is a line of the report and not the end of it."""
+    begun = time.monotonic()
+    try:
+        return work()
+    except (RuntimeError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
+    finally:
+        print(f"  {what}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+class Table:
+    """Rows as they are printed and stored."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, unit, value, goal=None, beside=(), note=""):
+        """`beside`: pairs of a name and a value in the same unit; one that is None could not be had."""
+        met = None if goal is None or value is None else value <= goal
+        others = [{"name": name, "value": other, "ratio": value / other if value is not None and other else None} for name, other in beside]
+        self.rows.append({"what": what, "unit": unit, "value": value, "goal": goal, "met": met, "beside": others, "note": note})
+
+    def markdown(self):
+        lines = ["| what | measured | goal | | beside it, in the same run |", "|---|---|---|---|---|"]
+        for row in self.rows:
+            value = "not measured here" if row["value"] is None else shown(row["value"], row["unit"])
+            goal = "" if row["goal"] is None else f"≤ {shown(row['goal'], row['unit'])}"
+            verdict = {True: "met", False: "**missed**", None: ""}[row["met"]]
+            beside = []
+            for other in row["beside"]:
+                if other["value"] is None:
+                    beside.append(f"{other['name']}: not to be had here")
+                else:
+                    ratio = f" (×{other['ratio']:.2g})" if other["ratio"] else ""
+                    beside.append(f"{other['name']} {shown(other['value'], row['unit'])}{ratio}")
+            lines.append(f"| {row['what']} | {value} | {goal} | {verdict} | {'; '.join([*beside, *([row['note']] if row['note'] else [])])} |")
+        return "\n".join(lines)
+
+
+def shown(value, unit):
+    digits = 0 if value >= 100 or value == int(value) else 1 if value >= 10 else 2 if value >= 0.1 else 3
+    return f"{value:.{digits}f} {unit}"
+
+
+def ms(times):
+    return [time * 1000 for time in times]
+
+
+def fill(table, found):
+    """From measurements to rows. What could not be measured is missing in `found`."""
+    if one := found["dispatch"]:
+        posted, bare, other = ms(one["posted"]), ms(one["forked"]), found["pueue"] and ms(found["pueue"]["starts"])
+        flush = median(ms(one["fsync"]))
+        table.add("task queued → agent process started, p95", "ms", p95(posted), 10, [("posix_spawn of the same program, p95", p95(bare))])
+        table.add("the same, median", "ms", median(posted), None, [("posix_spawn", median(bare)), ("one fsync of 4 KiB on this disk", flush)], f"answered to the caller after {median(ms(one['answered'])):.2f} ms")
+        called = ms(one["called"])
+        table.add("`claudectl task add` → agent process started, median", "ms", median(called), None, [("`pueue add`, median", other and median(other)), ("`pueue add`, p95", other and p95(other))])
+    if files := found["scrape"]:
+        at = {row["instances"]: row for row in files["files"]}
+        table.add("one scrape of 100 instances, in the process, plain files: CPU", "ms", at[100]["scrape_ms"], 5, [("pread of the same open files", at[100]["bare_ms"]), ("open, read, close of them", at[100]["open_ms"])])
+        growth = at[200]["scrape_ms"] / at[50]["scrape_ms"]
+        table.add("200 instances cost so much more than 50", "times", growth, 4.4, [], "linear is 4")
+        if files["groups"]:
+            at = {row["instances"]: row for row in files["groups"]}
+            table.add(f"the same on real groups ({at[100]['files'] // 100} files each in this kernel): CPU", "ms", at[100]["scrape_ms"], 5, [("pread of the same open files", at[100]["bare_ms"]), ("open, read, close of them", at[100]["open_ms"])])
+    if many := found["many"]:
+        exporter = found["node_exporter"]
+        note = f"{many['series']} series; node_exporter has {exporter['series']}" if exporter else ""
+        table.add("`/metrics` of clauded with 100 running instances: CPU per scrape", "ms", many["scrape_ms"], 5, [("prometheus-node-exporter", exporter and exporter["ms"])], note)
+    other = found["pueue"]
+    if few := found["few"]:
+        table.add("daemon idle, 4 instances: RSS", "MiB", few["rss_mib"], 20, [("pueued", other and other["rss_mib"])])
+        table.add("daemon idle, 4 instances: CPU", "% of a core", few["cpu_percent"], 0.1, [("pueued", other and other["cpu_percent"])])
+    if many:
+        table.add("daemon idle, 100 instances: RSS", "MiB", many["rss_mib"], 20)
+        table.add("daemon idle, 100 instances: CPU", "% of a core", many["cpu_percent"], 0.1)
+        table.add("runner idle: unshared memory, median of 100", "MiB", median(many["runner_private_kib"]) / 1024, 3, [("conmon", found["conmon"] and found["conmon"] / 1024)])
+        table.add("`claudectl version` round trip, p50", "ms", median(ms(many["version_s"])), 5, [("/bin/true", median(ms(many["true_s"])))], "stands in for the hook, which comes later")
+    table.add("out-of-memory kill → verdict on the task", "ms", None, 250, [], "this machine has no memory controller for cgroup v2; tests/vm proves the verdict")
+    if trees := found["trees"]:
+        beside = [("cgroup.kill of the same tree", median(ms(trees["bare"])) if trees["bare"] else None)]
+        table.add("end a tree of 60 processes by cancelling its task, median", "ms", median(ms(trees["cancelled"])), 50, beside)
+        table.add("processes of it that were left", "of 600", trees["left"], 0)
+    if many:
+        restart = many["restarts"]
+        table.add("daemon killed and started with 100 instances: all adopted", "s", restart["kill -9"]["adopted_s"], 1, [("until READY", restart["kill -9"]["ready_s"])])
+        table.add("the same after an orderly stop", "s", restart["systemctl restart"]["adopted_s"], 1, [("until READY", restart["systemctl restart"]["ready_s"])])
+        table.add("the same after 5 s without a daemon", "s", restart["down for 5 s"]["adopted_s"], 1, [("until READY", restart["down for 5 s"]["ready_s"])])
+        table.add("runners and tasks disturbed by the seven restarts", "of 110", many["disturbed"], 0)
+        table.add("100 instances started and linked, from nothing", "s", many["first_start_s"])
+    table.add("one instance runs away: neighbours' p99", "%", None, 10, [], "no memory controller here either")
+    if flood := found["flood"]:
+        note = f"{flood['before_mib']:.1f} MiB before, {flood['queued_mib']:.1f} MiB with the queue at its longest"
+        table.add(f"daemon after {flood['count']} tasks: RSS", "MiB", flood["after_mib"], None, [("before them", flood["before_mib"])], note)
+        table.add("tasks through 4 instances, from adding to succeeded", "tasks/s", flood["per_s"], None, [], f"added at {flood['added_per_s']:.0f} a second by 8 clients")
+
+
+def main():
+    found = {
+        "dispatch": measured("dispatch", lambda: rows.dispatch(100)),
+        "scrape": measured("scrape", rows.scrape),
+        "few": measured("idle daemon", lambda: rows.few(IDLE)),
+        "many": measured("100 instances", lambda: rows.many(100, IDLE)),
+        "trees": measured("trees", lambda: rows.trees(10)),
+        "pueue": measured("pueue", lambda: peers.pueue(rows.STAMP, 20, IDLE)),
+        "node_exporter": measured("node_exporter", lambda: peers.node_exporter(30)),
+        "conmon": measured("conmon", peers.conmon),
+        "flood": measured(f"{TASKS} tasks", lambda: rows.flood(TASKS)),
+    }
+    table = Table()
+    fill(table, found)
+    print(f"{datetime.date.today()}, Linux {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end\n")
+    print(table.markdown())
+    out = os.environ.get("BENCH_JSON", os.path.join(ROOT, "target/bench.json"))
+    with open(out, "w") as file:
+        json.dump({"date": str(datetime.date.today()), "kernel": platform.release(), "cores": os.cpu_count(), "rows": table.rows, "raw": found}, file, indent=1)
+    missed = [row["what"] for row in table.rows if row["met"] is False]
+    print(f"\n{sum(row['met'] is True for row in table.rows)} goals met, {len(missed)} missed; as JSON: {os.path.relpath(out)}")
+    # A measurement that broke is an error; a missed goal is a figure.
+    sys.exit(any(found[name] is None for name in ("dispatch", "scrape", "few", "many", "trees", "flood")))
+
+
+main()
