@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread of the server panics")
+        // A test that failed while it waited must not end the others too.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +83,7 @@ impl Api {
     /// Waits until the model was asked that often.
     pub(crate) fn await_questions(&self, count: usize) {
         let state = self.shared.lock();
-        let (state, waited) = self.shared.changed.wait_timeout_while(state, PATIENCE, |s| s.asked.len() < count).expect("no thread of the server panics");
+        let (state, waited) = self.shared.changed.wait_timeout_while(state, PATIENCE, |s| s.asked.len() < count).unwrap_or_else(PoisonError::into_inner);
         assert!(!waited.timed_out(), "the model was asked {} times, not {count}", state.asked.len());
     }
 }

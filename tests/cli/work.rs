@@ -90,7 +90,7 @@ fn nothing_is_written_beside_the_instances_own_directories() {
         mount --bind "$root" /run/kept; mount -t tmpfs none /tmp; mount -t tmpfs none /var/tmp
         mkdir -p "$root"; mount --bind /run/kept "$root"; cd "$root/work"
         "$@"
-        find /tmp /var/tmp -xdev ! -type d ! -path "$root/*" >"$root/strays""#;
+        find /tmp /var/tmp -mindepth 1 -xdev ! -path "$root*" >"$root/strays""#;
     let wrapped = ["unshare", "--mount", "sh", "-c", script, "sh", &stage.host.dir.path().display().to_string()].map(str::to_owned);
     work.profile.command.splice(0..0, wrapped);
     let root = stage.host.dir.path().to_owned();

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A tour in half a minute: a throw-away clauded with the process supervisor, a small git repository, three instances with a
-# worktree each, and tasks that succeed, fail and exceed a limit. AGENT=claude uses the real Claude Code CLI, which then
-# must be logged in. Called by `make demo`, which builds first.
+# worktree each, and tasks that succeed, fail and exceed a limit. AGENT=claude uses the real Claude Code CLI, with the
+# key or token of your environment. Called by `make demo`, which builds first.
 set -euo pipefail
 
 bin=${BIN:-target/debug}
@@ -29,9 +29,29 @@ finish() {
 }
 trap finish EXIT
 
+# Instances have a CLAUDE_CONFIG_DIR of their own and nothing of our environment, so a key has to be handed to them. A copy of
+# your login would not do: whichever is renewed first makes the others invalid.
+log_in() {
+    local variable
+    # As root the CLI works without asking only where it is told that it may.
+    [ "$(id -u)" != 0 ] || environment+=('IS_SANDBOX = "1"')
+    [ -z "${ANTHROPIC_BASE_URL:-}" ] || environment+=("ANTHROPIC_BASE_URL = \"$ANTHROPIC_BASE_URL\"")
+    for variable in ANTHROPIC_API_KEY CLAUDE_CODE_OAUTH_TOKEN; do
+        [ -n "${!variable:-}" ] || continue
+        (umask 077 && printf '%s\n' "${!variable}" >"$world/credential")
+        profile="credential-file = \"$world/credential\""$'\n'"credential-variable = \"$variable\""
+        return
+    done
+    echo "AGENT=claude: set ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN to what \`claude setup-token\` prints" >&2
+    exit 1
+}
+environment=() profile=
+
 case ${AGENT:-scripted} in
     scripted) agent=$bin/scripted-agent ;;
-    claude) agent=$(command -v claude) || { echo "AGENT=claude: there is no claude on the PATH; install it with: npm install -g @anthropic-ai/claude-code" >&2; exit 1; } ;;
+    claude)
+        agent=$(command -v claude) || { echo "AGENT=claude: there is no claude on the PATH; install it with: npm install -g @anthropic-ai/claude-code" >&2; exit 1; }
+        log_in ;;
     *) echo "AGENT is \"scripted\" or \"claude\", not \"$AGENT\"" >&2; exit 1 ;;
 esac
 
@@ -60,6 +80,8 @@ path = "$world/state/clauded.db"
 [profiles.claude]
 command = "$agent"
 kill-grace = "2s"
+environment = { $(IFS=,; echo "${environment[*]-}") }
+$profile
 [instances.parser]
 [instances.docs]
 [instances.greedy]

@@ -16,6 +16,9 @@ prometheus() {
   rm -r "$d"
 }
 
+# tests/cli takes the real Claude Code CLI from npm, whoever npm came from.
+command -v npm >/dev/null || { PACKAGES+=(nodejs npm) PROGRAMS+=(npm); }
+
 if [ -z "$(missing)" ]; then prometheus; exit; fi
 [ "$(id -u)" = 0 ] || { echo "missing, and only root can install it: $(missing | tr '\n' ' ')" >&2; exit 1; }
 command -v apt-get >/dev/null || { echo "missing, and there is no apt-get: $(missing | tr '\n' ' ')" >&2; exit 1; }
