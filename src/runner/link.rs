@@ -1,5 +1,6 @@
 //! The client end of the runner link: connects, carries lines both ways, connects again for ever.
 
+use super::doorbell::Doorbell;
 use super::drain::{Line, Lines};
 use crate::proto::link::{FromDaemon, FromRunner, LINE_MAX};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -31,7 +32,11 @@ pub(super) async fn keep(path: PathBuf, heard: mpsc::Sender<Heard>) {
     };
     let mut pause = pauses();
     let mut told = String::new();
+    let bell = Doorbell::new(&path).inspect_err(|error| tracing::warn!(%error, "no inotify: the link comes back after a pause")).ok();
     loop {
+        if let Some(bell) = &bell {
+            bell.listen();
+        }
         let why = match UnixStream::connect(&path).await {
             Ok(stream) => {
                 told.clear();
@@ -55,7 +60,18 @@ pub(super) async fn keep(path: PathBuf, heard: mpsc::Sender<Heard>) {
                 return;
             }
         }
-        tokio::time::sleep(pause.next().unwrap_or(Duration::from_secs(1))).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.next().unwrap_or(Duration::from_secs(1))) => {}
+            // Between the socket's making and its listening there is an instant; should we fall into it, the next pause is short.
+            () = rung(bell.as_ref()) => pause = pauses(),
+        }
+    }
+}
+
+async fn rung(bell: Option<&Doorbell>) {
+    match bell {
+        Some(bell) => bell.rung().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod confine;
 mod descendants;
+mod doorbell;
 mod drain;
 mod durable;
 mod environment;
