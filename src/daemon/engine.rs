@@ -180,6 +180,7 @@ impl Engine {
             Input::Add(spec, reply) => turn.add(*spec, now, reply),
             Input::Cancel(id, reply) => {
                 let (found, effects) = state.queue.cancel(id, now);
+                self.added.remove(&id);
                 if found {
                     turn.note("task-cancelled", None, Some(id), "a person wants it ended".to_owned(), None, now);
                 }
@@ -259,6 +260,7 @@ impl Engine {
             match self.store.commit_with(&turn.batch, follow).await {
                 Ok(ids) => {
                     self.metrics.store_commit(begun.elapsed());
+                    self.state.store_problem = None;
                     for (id, reply) in ids.into_iter().zip(turn.adds.drain(..)) {
                         self.added.insert(id, begun);
                         let _ = reply.send(Ok(id));
@@ -271,7 +273,6 @@ impl Engine {
                 }
             }
         }
-        self.state.store_problem = None;
         for reply in turn.replies.drain(..) {
             reply(Ok(()));
         }
