@@ -13,7 +13,7 @@ use crate::http;
 use crate::metrics::{Metrics, Numbers};
 use crate::platform::store::{SqliteStore, StoreError};
 use crate::platform::units::{UnitEvent, Units};
-use crate::platform::{cgroup, process, sys, systemd};
+use crate::platform::{cgroup, journal, process, sys, systemd};
 use anyhow::Context;
 use clap::Parser;
 use jiff::Timestamp;
@@ -66,9 +66,8 @@ fn start_logging() {
     use tracing_subscriber::prelude::*;
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLAUDED_LOG").unwrap_or_else(|_| "info".into());
     let registry = tracing_subscriber::registry().with(filter);
-    // $JOURNAL_STREAM is set exactly then (systemd.exec(5)).
-    match std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok()) {
-        Some(journal) => registry.with(journal.with_field_prefix(None)).init(),
+    match journal::layer() {
+        Some(journal) => registry.with(journal).init(),
         None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
     }
 }

@@ -20,6 +20,7 @@ mod supervisor;
 mod task;
 mod watch;
 
+use crate::platform::journal;
 use settings::{Settings, SettingsError};
 use std::io;
 use std::process::ExitCode;
@@ -78,10 +79,9 @@ fn give_up(why: &str, code: u8) -> ExitCode {
 fn start_logging() {
     let level = std::env::var("CLAUDED_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or(tracing::level_filters::LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(level);
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     // A second initialization can only come from a test in the same process.
-    let _ = match journal {
-        Some(journal) => registry.with(journal.with_field_prefix(None)).try_init(),
+    let _ = match journal::layer() {
+        Some(journal) => registry.with(journal).try_init(),
         None => registry.with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false)).try_init(),
     };
 }

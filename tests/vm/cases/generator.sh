@@ -65,10 +65,13 @@ check 'the API answers where it did' answers 127.0.0.1:8888
 echo '[api]
 listen = "127.0.0.1:9999"' | put
 systemctl daemon-reload
-systemctl restart clauded-tcp.socket clauded.service
+systemctl restart clauded.service
 check 'the API answers at the new address' answers 127.0.0.1:9999
-same 'who listens there' "$(property clauded-tcp.socket Listen)" '127.0.0.1:9999 (Stream)'
 refute 'it does not at the old one' answers 127.0.0.1:8888
+systemctl stop clauded.service clauded-tcp.socket
+systemctl start clauded-tcp.socket
+same 'who listens there after the next boot' "$(property clauded-tcp.socket Listen)" '127.0.0.1:9999 (Stream)'
+check 'a connection starts clauded' answers 127.0.0.1:9999
 echo '[api]
 listen = "off"' | put
 systemctl stop clauded-tcp.socket
