@@ -29,7 +29,7 @@ promtool=$PWD/target/tools/prometheus/usr/bin/promtool
 
 if wanted rust; then
   say 'unit and integration tests'
-  cargo test --locked --no-fail-fast 2>&1 | tee $LOG/rust.log | grep -E '^(test result|test .*FAILED|error|warning: unused|     Running|failures:|---- |    .*panicked)'
+  cargo test --locked --no-fail-fast 2>&1 | tee $LOG/rust.log | grep -E '^(test result|test .*FAILED|error|warning: unused|     Running|failures:|---- |thread .*panicked)'
   status=${PIPESTATUS[0]}
   read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' $LOG/rust.log)
   # a crate that does not compile has no results

@@ -1,4 +1,4 @@
-//! `/etc/clauded`: from text to a checked [`Config`], with every problem named at once.
+//! `/etc/clauded`: from text to a checked [`crate::config::Config`], with every problem named at once.
 
 mod check;
 mod load;

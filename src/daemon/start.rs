@@ -134,8 +134,18 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let identity = Arc::new(Identity::new(config.clone(), by_pid));
     let running = tokio::spawn(engine.run(receiver));
     let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
-    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart));
-    tokio::spawn(link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone()));
+    let (caught_up, seen_all) = oneshot::channel();
+    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart, caught_up));
+    let links = link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone());
+    let known_by_pid = units.supervisor() == "process";
+    tokio::spawn(async move {
+        if known_by_pid {
+            // Who calls before the supervisor has found its runners again would be refused, and come back after a pause. The
+            // kernel keeps the callers waiting. An error means that the supervisor is over, and then nobody will be known.
+            let _ = seen_all.await;
+        }
+        links.await;
+    });
     tokio::spawn(prune(store.clone(), shared.clone()));
 
     let closing = store.clone();
@@ -214,13 +224,24 @@ fn autostarted(config: &Config) -> Vec<InstanceName> {
 }
 
 /// Passes on what the supervisor sees; once it has seen everything, starts what no boot starts without systemd.
-async fn watch_units(mut seen: mpsc::Receiver<UnitEvent>, engine: mpsc::Sender<Input>, units: Units, mut autostart: Vec<InstanceName>) {
+async fn watch_units(
+    mut seen: mpsc::Receiver<UnitEvent>,
+    engine: mpsc::Sender<Input>,
+    units: Units,
+    mut autostart: Vec<InstanceName>,
+    caught_up: oneshot::Sender<()>,
+) {
+    let mut first = Some(caught_up);
     while let Some(event) = seen.recv().await {
-        let caught_up = event == UnitEvent::CaughtUp;
+        let complete = event == UnitEvent::CaughtUp;
         if engine.send(Input::Unit(event)).await.is_err() {
             return;
         }
-        if caught_up {
+        if complete {
+            if let Some(first) = first.take() {
+                // Nobody waits under systemd.
+                let _ = first.send(());
+            }
             for name in autostart.drain(..) {
                 let units = units.clone();
                 tokio::spawn(async move {

@@ -1,13 +1,12 @@
 //! Kills of everything at random moments; after each, nothing acknowledged is lost and nothing runs twice at once.
 
-use crate::world::{World, environment, kill, processes};
+use crate::world::{DEADLINE, World, environment, kill, processes};
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::{Duration, Instant};
 
-/// Kills; the seed is printed, and taken from CLAUDED_CHAOS_SEED to repeat a run.
-const KILLS: usize = 100;
-/// Tasks at most, so that all of them can end.
-const TASKS: usize = 120;
+/// What is killed, a hundred in all; the seed of their order is printed, and taken from CLAUDED_CHAOS_SEED to repeat a run.
+const KILLS: [(&str, usize); 3] = [("clauded", 20), ("clauded-runner", 20), ("sh", 60)];
 const INSTANCES: usize = 4;
 
 /// xorshift64*: all that is asked of it is to be repeatable.
@@ -19,6 +18,10 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+
+    fn below_len(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(length).expect("few"))).expect("few")
     }
 }
 
@@ -35,37 +38,38 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     let marks = world.path("marks");
     fs::create_dir(&marks).expect("made");
     let mut tasks = BTreeSet::new();
-    let mut killed = [0; 3];
-    for round in 0.. {
-        if killed.iter().sum::<usize>() >= KILLS {
-            break;
-        }
-        // The agent holds a lock named after its task for as long as it runs: a second one at the same time is a violation.
-        let script = format!(
-            "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 5 + 1 )); echo done >> $t.done",
-            marks.display()
-        );
-        if tasks.len() < TASKS {
-            let added = world.ctl(&["task", "add", "--any", &script]);
-            if added.status.success() {
-                tasks.insert(String::from_utf8_lossy(&added.stdout).trim().to_owned());
-            }
-        }
-        // A moment that nobody chose.
-        std::thread::sleep(std::time::Duration::from_millis(random.below(80)));
-        match random.below(10) {
-            0 | 1 => {
+    let mut victims: Vec<&str> = KILLS.iter().flat_map(|(name, times)| std::iter::repeat_n(*name, *times)).collect();
+    while !victims.is_empty() {
+        let victim = victims.swap_remove(random.below_len(victims.len()));
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            // The agent holds a lock named after its task for as long as it runs: a second one at the same time is a violation.
+            let script = format!(
+                "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 5 + 1 )); echo done >> $t.done",
+                marks.display()
+            );
+            tasks.insert(world.ok(&["task", "add", "--any", &script]).trim().to_owned());
+            // A moment that nobody chose.
+            std::thread::sleep(Duration::from_millis(random.below(80)));
+            if victim == "clauded" {
                 world.end_daemon("KILL");
                 world.start_daemon();
-                killed[0] += 1;
+                break;
             }
-            2 => killed[1] += kill_one(&world, "clauded-runner", &mut random),
-            _ => killed[2] += kill_one(&world, "sh", &mut random),
+            if kill_one(&world, victim, &mut random) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "no {victim} to kill: {}\n{}", world.ok(&["status"]), world.log());
+            // Runners wait before they are started again, or were given up after too many kills; an operator starts them.
+            for name in &names {
+                let _ = world.ctl(&["start", name]);
+            }
         }
-        assert!(!marks.join("violations").exists(), "round {round}: a task ran twice at once");
+        assert!(!marks.join("violations").exists(), "a task ran twice at once, {} kills before the end", victims.len());
+        let listed = world.json(&["task", "list", "--all"]);
+        let known: BTreeSet<String> = listed.as_array().expect("a list").iter().map(|t| t["id"].to_string().trim_matches('"').to_owned()).collect();
+        assert!(tasks.is_subset(&known), "lost, {} kills before the end: {:?}", victims.len(), tasks.difference(&known).collect::<Vec<_>>());
     }
-    eprintln!("killed: clauded {}, runners {}, agents {}", killed[0], killed[1], killed[2]);
-    assert!(killed[0] >= 10 && killed[1] >= 4 && killed[2] >= 20, "too little was killed to prove anything: {killed:?}");
     for name in &names {
         // A runner that was killed too often has been given up, as it should; start it again as an operator would.
         let _ = world.ctl(&["start", name]);
@@ -86,15 +90,14 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     assert!(left.is_empty(), "processes are left: {left:?}");
 }
 
-/// Kills one process of this world with that name, if there is one; answers how many it killed.
-fn kill_one(world: &World, name: &str, random: &mut Random) -> usize {
+/// Kills one process of this world with that name, if there is one.
+fn kill_one(world: &World, name: &str, random: &mut Random) -> bool {
     let mark = world.path("").into_os_string().into_encoded_bytes();
     let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
     let found: Vec<u32> = processes().filter(named).filter(|pid| environment(*pid).windows(mark.len()).any(|w| w == mark)).collect();
     if found.is_empty() {
-        return 0;
+        return false;
     }
-    let at = usize::try_from(random.below(u64::try_from(found.len()).expect("few"))).expect("few");
-    kill("KILL", found[at]);
-    1
+    kill("KILL", found[random.below_len(found.len())]);
+    true
 }

@@ -11,8 +11,9 @@ missing() { local p; for p in "${PROGRAMS[@]}"; do command -v "$p" >/dev/null ||
 
 prometheus() {
   [ ! -x $PROMETHEUS/usr/bin/promtool ] || return 0
-  local d; d=$(mktemp -d); chmod 755 "$d"
-  (cd "$d" && apt-get download -q prometheus) && dpkg-deb -x "$d"/prometheus_*.deb $PROMETHEUS
+  local d; d=$(mktemp -d)
+  mkdir -p $PROMETHEUS
+  (cd "$d" && apt-get download -q -o APT::Sandbox::User=root prometheus) && dpkg-deb -x "$d"/prometheus_*.deb $PROMETHEUS
   rm -r "$d"
 }
 
