@@ -308,7 +308,7 @@ impl Engine {
                         Ok(work) => to.tell(FromDaemon::Run(Box::new(work))),
                         Err(error) => {
                             // It stays assigned, and is given out again when the runner comes back.
-                            tracing::error!(task = placement.attempt.task.0, "cannot give the task out: {error}");
+                            tracing::error!(task = placement.attempt.task.0, "cannot give task {} out: {error}", placement.attempt.task);
                             to.hang_up.notify_one();
                         }
                     }

@@ -89,18 +89,18 @@ impl Fleet {
                 }
                 Transition::Ended(invocation, cause) => {
                     let orderly = cause.result == "success";
-                    tracing::info!(instance = %name, cause = %cause.result, "{}", cause.detail);
+                    tracing::info!(instance = %name, cause = %cause.result, "{name} ended: {}", cause.detail);
                     turn.effects(queue.invocation_over(&name, &invocation, orderly, &cause.detail, now), now);
                     turn.note("instance-ended", Some(&name), None, cause.detail, Some(cause.result), now);
                 }
                 Transition::Restarted(cause) => {
                     *self.restarts.entry(name.clone()).or_default() += 1;
                     metrics.restart(&name, &cause.result);
-                    tracing::warn!(instance = %name, cause = %cause.result, "restarted: {}", cause.detail);
+                    tracing::warn!(instance = %name, cause = %cause.result, "{name} restarted: {}", cause.detail);
                     turn.note("instance-restarted", Some(&name), None, cause.detail, Some(cause.result), now);
                 }
                 Transition::GaveUp(cause) => {
-                    tracing::error!(instance = %name, cause = %cause.result, "given up: {}", cause.detail);
+                    tracing::error!(instance = %name, cause = %cause.result, "{name} given up: {}", cause.detail);
                     turn.note("instance-gave-up", Some(&name), None, cause.detail, Some(cause.result), now);
                 }
             }

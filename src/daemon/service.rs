@@ -114,7 +114,7 @@ impl Verbs {
 
     async fn verb(&self, caller: &Caller, name: &InstanceName, verb: &str, done: Result<Done, UnitError>) -> Result<api::Outcome, ServiceError> {
         let done = done?;
-        tracing::info!(instance = %name, by = %caller.description, "{verb}: {done:?}");
+        tracing::info!(instance = %name, by = %caller.description, "{verb} {name} ({done:?}), asked by {}", caller.description);
         if done != Done::Unchanged {
             self.note("instance-asked", name, format!("{verb} by {}", caller.description)).await?;
         }
@@ -253,7 +253,7 @@ impl Service for Verbs {
         Box::pin(async move {
             let spec = self.spec(task).await?;
             let id = self.decide(|reply| Input::Add(Box::new(spec), reply)).await?;
-            tracing::info!(task = id.0, by = %caller.description, "accepted");
+            tracing::info!(task = id.0, by = %caller.description, "task {id} accepted, asked by {}", caller.description);
             self.shown(self.stored(id).await?).await
         })
     }
@@ -289,7 +289,7 @@ impl Service for Verbs {
             if !found {
                 return Err(refused(409, "task-ended", format!("task {id} has ended already: {}", stored.task.state.name())));
             }
-            tracing::info!(task = id.0, by = %caller.description, "cancelled");
+            tracing::info!(task = id.0, by = %caller.description, "task {id} cancelled, asked by {}", caller.description);
             self.shown(stored).await
         })
     }
@@ -301,7 +301,7 @@ impl Service for Verbs {
             if !ended {
                 return Err(refused(409, "task-not-ended", format!("task {id} has not ended; cancel it first: claudectl task cancel {id}")));
             }
-            tracing::info!(task = id.0, by = %caller.description, "retried");
+            tracing::info!(task = id.0, by = %caller.description, "task {id} retried, asked by {}", caller.description);
             self.shown(self.stored(id).await?).await
         })
     }

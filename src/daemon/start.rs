@@ -246,7 +246,7 @@ async fn watch_units(
                 let units = units.clone();
                 tokio::spawn(async move {
                     if let Err(error) = units.start(&name).await {
-                        tracing::error!(instance = %name, "autostart: {error}");
+                        tracing::error!(instance = %name, "autostart of {name}: {error}");
                     }
                 });
             }

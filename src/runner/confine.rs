@@ -37,7 +37,7 @@ impl Confinement {
         group.child("runner")?.enter(std::process::id())?;
         match group.enable_controllers() {
             Ok(on) => tracing::debug!(controllers = on.join(" "), group = %group.path().display(), "tasks run in cgroups"),
-            Err(error) => tracing::warn!(%error, "no controllers for the tasks' cgroups; memory and I/O of a task are not measured"),
+            Err(error) => tracing::warn!("no controllers for the tasks' cgroups; memory and I/O of a task are not measured: {error}"),
         }
         Ok(Self::Cgroup(group))
     }
@@ -53,7 +53,7 @@ impl Confinement {
                 Group::at(delegated.path().join(&name)).remove()?;
                 let group = delegated.child(&name)?;
                 if let Err(error) = group.set_oom_group() {
-                    tracing::warn!(%error, "an out-of-memory kill may leave parts of the task alive");
+                    tracing::warn!("an out-of-memory kill may leave parts of the task alive: {error}");
                 }
                 Ok(Cell { kind: Kind::Group { group, name }, peak: None })
             }
@@ -237,7 +237,7 @@ impl Cell {
         if let Kind::Group { group, .. } = self.kind
             && let Err(error) = group.remove()
         {
-            tracing::warn!(%error, "a task's cgroup stays");
+            tracing::warn!("a task's cgroup stays: {error}");
         }
     }
 }

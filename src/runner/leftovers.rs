@@ -58,7 +58,7 @@ pub(super) async fn clear(settings: &Settings, confinement: &Confinement, record
             None => end_marked(settings, attempt).await?,
         }
         if !spool.holds_end(attempt, false) {
-            tracing::warn!(%attempt, "an earlier runner went away during this attempt; it is reported now");
+            tracing::warn!(%attempt, "an earlier runner went away during attempt {attempt}; it is reported now");
             spool.push(Event::Finished { attempt, report: Box::new(report(record, cell.as_ref())) });
         }
         if let Some(cell) = cell {

@@ -32,7 +32,7 @@ pub(super) async fn keep(path: PathBuf, heard: mpsc::Sender<Heard>) {
     };
     let mut pause = pauses();
     let mut told = String::new();
-    let bell = Doorbell::new(&path).inspect_err(|error| tracing::warn!(%error, "no inotify: the link comes back after a pause")).ok();
+    let bell = Doorbell::new(&path).inspect_err(|error| tracing::warn!("no inotify: the link comes back after a pause: {error}")).ok();
     loop {
         if let Some(bell) = &bell {
             bell.listen();
@@ -116,7 +116,7 @@ fn parse(line: &Line<'_>) -> Option<FromDaemon> {
         tracing::error!("the daemon sent a line that is too long; it is passed over");
         return None;
     };
-    serde_json::from_slice(bytes).map_err(|error| tracing::error!(%error, "the daemon said something that this runner does not understand")).ok()
+    serde_json::from_slice(bytes).map_err(|error| tracing::error!("the daemon said something that this runner does not understand: {error}")).ok()
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl AttemptLog {
         let bytes = bytes.get(..room).unwrap_or(bytes);
         if let Err(error) = self.write(bytes) {
             if self.failures == 0 {
-                tracing::warn!(%error, "the attempt's log cannot be written; its agent goes on");
+                tracing::warn!("the attempt's log cannot be written; its agent goes on: {error}");
             }
             self.failures = self.failures.saturating_add(1);
         }
@@ -141,7 +141,7 @@ fn prune(directory: &Path) {
     by_age.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
     for path in by_age.into_iter().skip(ATTEMPTS_KEPT).flat_map(|(_, paths)| paths) {
         if let Err(error) = durable::remove(&path) {
-            tracing::warn!(%error, "an old log stays");
+            tracing::warn!("an old log stays: {error}");
         }
     }
 }

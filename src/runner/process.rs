@@ -119,7 +119,7 @@ impl Process {
                 self.step = Step::Killed;
                 self.deadline = None;
                 if let Err(error) = cell.kill() {
-                    tracing::error!(%error, "the task's processes cannot be killed");
+                    tracing::error!("the task's processes cannot be killed: {error}");
                     self.signal(Signal::SIGKILL, true);
                     self.deadline = Instant::now().checked_add(Duration::from_secs(1));
                 }

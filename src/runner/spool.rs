@@ -72,7 +72,7 @@ impl Spool {
             match written {
                 Ok(()) => held.stored = true,
                 Err(error) => {
-                    tracing::error!(%error, "an event cannot be spooled; it is kept in memory and tried again");
+                    tracing::error!("an event cannot be spooled; it is kept in memory and tried again: {error}");
                     return false;
                 }
             }
@@ -96,7 +96,7 @@ impl Spool {
                 let done = fs::rename(&path, &mark).map_err(FileError::of("rename", &path));
                 let done = done.and_then(|()| self.last.replace(mark).map_or(Ok(()), |old| durable::remove(&old)));
                 if let Err(error) = done {
-                    tracing::warn!(%error, "an acknowledged event stays in the spool; the daemon will get it again");
+                    tracing::warn!("an acknowledged event stays in the spool; the daemon will get it again: {error}");
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Status {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager does not listen");
+        tracing::debug!("the service manager does not listen: {error}");
     }
 }
 

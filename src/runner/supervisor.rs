@@ -110,7 +110,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
     }
     it.status.stopping("stopped");
     if let Some(current) = &it.current {
-        tracing::error!(attempt = %current.attempt, "the attempt did not end in time; the next start reports it");
+        tracing::error!(attempt = %current.attempt, "attempt {} did not end in time; the next start reports it", current.attempt);
     }
     Ok(())
 }
@@ -178,7 +178,7 @@ impl Supervisor {
             }
             Heard::Said(said) => self.said(*said),
             Heard::Down(why) => {
-                tracing::info!(why, "no connection to clauded");
+                tracing::info!("no connection to clauded: {why}");
                 self.link = None;
                 self.alone = why;
             }
@@ -199,7 +199,7 @@ impl Supervisor {
                     let _ = current.orders.try_send(StopCause::Cancelled);
                 }
             }
-            FromDaemon::Refused { message } => tracing::error!(message, "clauded refuses this runner"),
+            FromDaemon::Refused { message } => tracing::error!("clauded refuses this runner: {message}"),
         }
     }
 
@@ -217,7 +217,7 @@ impl Supervisor {
             return self.decline(&work, Ended::Failed { reason: Reason::Lost, transient: true }, detail);
         }
         let (orders, receiver) = mpsc::channel(4);
-        tracing::info!(%attempt, title = work.title, "work");
+        tracing::info!(%attempt, "attempt {attempt} begins: {}", work.title);
         self.current = Some(Current { attempt, title: work.title.clone(), began: Instant::now(), grace: work.profile.kill_grace, orders, progress: None });
         self.tasks.spawn(task::run(work, self.place.clone(), receiver, self.notes.clone()));
     }
@@ -242,7 +242,7 @@ impl Supervisor {
         self.recorded.retain(|attempt| {
             let in_memory_only = spool.holds_end(*attempt, false) && !spool.holds_end(*attempt, true);
             if !in_memory_only && let Err(error) = records.remove(*attempt) {
-                tracing::error!(%error, "the record of an ended attempt stays; the next start may report it as lost");
+                tracing::error!("the record of an ended attempt stays; the next start may report it as lost: {error}");
             }
             in_memory_only
         });
@@ -262,7 +262,7 @@ impl Supervisor {
                 return self.status.show(&text);
             }
             Note::Finished(report) => {
-                tracing::info!(%attempt, detail = report.detail, "{}", report.ended.name());
+                tracing::info!(%attempt, "attempt {attempt} {}: {}", report.ended.name(), report.detail);
                 self.current = None;
                 if self.ended.len() == REMEMBERED {
                     self.ended.pop_front();
@@ -286,7 +286,7 @@ impl Supervisor {
         let mut longest = DELIVERY;
         if let Some(current) = &self.current {
             if let Err(error) = self.place.records.mark_stopping(current.attempt) {
-                tracing::warn!(%error, "the stop is not on record");
+                tracing::warn!("the stop is not on record: {error}");
             }
             let _ = current.orders.try_send(StopCause::Shutdown);
             longest = current.grace.saturating_mul(2).saturating_add(ENDING);

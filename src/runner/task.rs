@@ -141,14 +141,14 @@ impl Attempt {
             first = false;
             let again = if self.stop.is_none() { self.agent.again(exit) } else { None };
             let Some(why) = again else { break exit };
-            tracing::info!(attempt = %self.work.attempt, "the agent is started once more: {why}");
+            tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent is started once more: {why}", self.work.attempt);
             self.log.note(why);
             self.note_session();
         };
         if let Some(totals) = self.agent.totals()
             && let Err(error) = sessions.put(totals)
         {
-            tracing::warn!(%error, "the session's account is lost; a resumed task may be charged twice for it");
+            tracing::warn!("the session's account is lost; a resumed task may be charged twice for it: {error}");
         }
         self.report(exit)
     }
@@ -159,7 +159,7 @@ impl Attempt {
         if session != self.record.session {
             self.record.session = session;
             if let Err(error) = self.place.records.write(&self.record) {
-                tracing::warn!(%error, "the attempt's new session is not on record");
+                tracing::warn!("the attempt's new session is not on record: {error}");
             }
         }
     }
@@ -168,7 +168,7 @@ impl Attempt {
     async fn process(&mut self, first: bool) -> Result<Exit, String> {
         let mut child_ended = signal(SignalKind::child()).map_err(|e| format!("no signal handler: {e}"))?;
         let mut process = Process::start(self.agent.as_ref(), &self.work, &self.place.settings, &self.cell)?;
-        tracing::info!(attempt = %self.work.attempt, pid = process.pid, "the agent runs");
+        tracing::info!(attempt = %self.work.attempt, pid = process.pid, "attempt {}: the agent runs as process {}", self.work.attempt, process.pid);
         if first {
             let note = Note::Started { pid: process.pid, session: self.agent.session(), cgroup: self.cell.name().to_owned() };
             let _ = self.notes.send(note).await;
@@ -226,7 +226,7 @@ impl Attempt {
         if timeout(LAST_WORDS, rest).await.is_err() {
             self.log.note("the agent's output is held open by a process outside its task; the rest of it is not read");
         }
-        tracing::info!(attempt = %self.work.attempt, "the agent ended: {exit}");
+        tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent ended: {exit}", self.work.attempt);
         Ok(exit)
     }
 
@@ -273,7 +273,7 @@ impl Attempt {
     /// The first cause stands; a later one does not soften it.
     fn stop(&mut self, cause: StopCause, process: &mut Process) {
         if self.stop.is_none() || (self.stop == Some(StopCause::Budget) && process.deadline().is_some()) {
-            tracing::info!(attempt = %self.work.attempt, "the agent is to end: {cause:?}");
+            tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent is to end: {cause:?}", self.work.attempt);
             self.log.note(&format!("the runner ends the agent: {cause:?}"));
             self.stop = self.stop.or(Some(cause));
             process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
@@ -304,7 +304,7 @@ impl Attempt {
                 }
                 Err(_) => format!("processes {:?} do not die", self.cell.pids()),
             };
-            tracing::error!(attempt = %self.work.attempt, "the task does not end: {why}");
+            tracing::error!(attempt = %self.work.attempt, "attempt {}: its processes do not end: {why}", self.work.attempt);
             let _ = self.notes.send(Note::Stuck(why)).await;
         }
     }

@@ -200,7 +200,7 @@ impl Group {
             match self.write("cgroup.subtree_control", &format!("+{controller}")) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
-                Err(error) => tracing::debug!(%error, "a cgroup controller is left off"),
+                Err(error) => tracing::debug!("a cgroup controller is left off: {error}"),
             }
         }
         words(&enabled)

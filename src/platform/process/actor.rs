@@ -75,7 +75,7 @@ impl Supervisor {
             fs::create_dir_all(directory).map_err(named("make", directory))?;
         }
         let (records, boot) = (Records::open(settings.state.join("instances"))?, boot()?);
-        let fleet = Fleet::open(&settings.state).inspect_err(|error| tracing::warn!(%error, "no cgroups: limits are rlimits of each process alone")).ok();
+        let fleet = Fleet::open(&settings.state).inspect_err(|error| tracing::warn!("no cgroups: limits are rlimits of each process alone: {error}")).ok();
         let ends = mpsc::unbounded_channel();
         let socket = Socket::bind(&around.notify)?;
         let adopted = records.all(&boot)?;
@@ -111,7 +111,7 @@ impl Supervisor {
                 }
                 heard = self.socket.receive() => match heard {
                     Ok((pid, text)) => self.said(pid, &text),
-                    Err(error) => return tracing::error!(%error, "the runners' notifications cannot be received any more"),
+                    Err(error) => return tracing::error!("the runners' notifications cannot be received any more: {error}"),
                 },
                 () = due => self.due(),
             }

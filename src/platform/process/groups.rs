@@ -54,7 +54,7 @@ impl Fleet {
                 let procs = self.own.path().join("cgroup.procs");
                 let here = fs::read_to_string(&procs).map_err(named("read", &procs))?;
                 if here.trim() != std::process::id().to_string() {
-                    tracing::debug!(%error, "other processes share the daemon's cgroup");
+                    tracing::debug!("other processes share the daemon's cgroup: {error}");
                     return Ok(Vec::new());
                 }
                 self.own.child(LEAF)?.enter(std::process::id())?;
@@ -69,7 +69,7 @@ impl Fleet {
     pub(super) fn instance(&self, name: &InstanceName) -> io::Result<Group> {
         let fleet = self.group()?;
         if let Err(error) = fleet.enable_controllers() {
-            tracing::debug!(%error, "the runners' groups have no controllers");
+            tracing::debug!("the runners' groups have no controllers: {error}");
         }
         fleet.child(name.as_str())
     }

@@ -77,7 +77,7 @@ pub fn spawn(settings: Settings, events: mpsc::Sender<UnitEvent>) -> Units {
         match actor::Supervisor::open(settings, events.clone()) {
             Ok(supervisor) => supervisor.run(commands).await,
             Err(error) => {
-                tracing::error!(%error, "the process supervisor cannot work");
+                tracing::error!("the process supervisor cannot work: {error}");
                 // Nobody may be listening.
                 let _ = events.send(UnitEvent::Disconnected(error.to_string()));
                 while let Some(command) = commands.recv().await {

@@ -125,7 +125,7 @@ impl Runner {
     /// Ends the runner and all it started.
     pub(super) fn kill(&self) {
         if let Some(Err(error)) = self.group.as_ref().map(Group::kill) {
-            tracing::warn!(%error, "cannot end a group");
+            tracing::warn!("cannot end a group: {error}");
         }
         self.signal(Signal::KILL);
     }
@@ -148,7 +148,7 @@ impl Runner {
                 }),
                 (None, Some(watched)) => {
                     if let Err(error) = watched.ready(Interest::READABLE).await {
-                        tracing::debug!(%error, "the event loop is ending");
+                        tracing::debug!("the event loop is ending: {error}");
                     }
                     Exit::Unknown
                 }

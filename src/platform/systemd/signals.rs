@@ -79,7 +79,7 @@ pub(super) async fn listen(systemd: &Systemd, bus: Bus) -> zbus::Result<Unbounde
     forward(manager.receive_unit_removed().await?, sender.clone(), |signal| Subject::of_unit(signal.args().ok()?.id()).map(Signal::Touched));
     forward(manager.receive_reloading().await?, sender.clone(), |signal| (!signal.args().ok()?.active).then_some(Signal::Reloaded));
     if let Err(error) = dropins::watch(bus, sender.clone()) {
-        tracing::warn!(%error, "limits set by systemctl set-property will not be seen at once");
+        tracing::warn!("limits set by systemctl set-property will not be seen at once: {error}");
     }
     forward(manager.inner().receive_owner_changed().await?, sender, |owner| Some(Signal::Owner(owner.is_some())));
     Ok(receiver)
