@@ -5,8 +5,8 @@ use anyhow::{Context, bail};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,7 +49,7 @@ impl Sockets {
         let tcp = tcp.filter(|passed: &TcpListener| passed.local_addr().ok() == config.listen);
         let tcp = match (tcp, config.listen) {
             (Some(passed), _) => Some(passed),
-            (None, Some(address)) => Some(TcpListener::bind(address).with_context(|| format!("listening on {address} ([api] listen)"))?),
+            (None, Some(address)) => listen(address),
             (None, None) => None,
         };
         let link = bind(&paths.link_socket())?;
@@ -60,6 +60,12 @@ impl Sockets {
         }
         Ok(Self { api, tcp, link })
     }
+}
+
+/// Listens over TCP. That somebody else has the port is no reason to do without a fleet: the Unix socket is enough for that.
+fn listen(address: SocketAddr) -> Option<TcpListener> {
+    let why = |error: &io::Error| tracing::error!("no API and no metrics over TCP: listening on {address} ([api] listen): {error}");
+    TcpListener::bind(address).inspect_err(why).ok()
 }
 
 /// Binds a socket for root and the group; takes the place of one that nobody listens on.
@@ -126,6 +132,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
         fs::write(&path, "short").expect("write");
         assert!(token(&path).is_err_and(|e| e.to_string().contains("32 characters")));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_costs_the_tcp_side_alone() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let paths = Paths { runtime: directory.path().into(), ..Paths::system() };
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let listen = Some(taken.local_addr().expect("an address"));
+        let sockets = Sockets::open(&Api { listen, token_file: "/none".into() }, &paths, Vec::new()).expect("the daemon goes on");
+        assert!(sockets.tcp.is_none());
+        assert!(UnixStream::connect(paths.api_socket()).is_ok());
     }
 
     #[test]

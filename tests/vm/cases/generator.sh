@@ -17,7 +17,7 @@ systemctl daemon-reload
 same MemoryMax "$(property claude-code-x.slice MemoryMax)" $((300 << 20))
 same TasksMax "$(property claude-code-x.slice TasksMax)" 99
 same CPUQuota "$(property claude-code-x.slice CPUQuotaPerSecUSec)" 500ms
-check 'the drop-ins' ls /run/systemd/generator/claude-code-x.slice.d/50-clauded.conf /run/systemd/generator/claude-code@x.service.d/50-clauded.conf
+check 'the drop-ins' ls /run/systemd/generator/claude-code-x.slice.d/40-clauded.conf /run/systemd/generator/claude-code@x.service.d/40-clauded.conf
 check 'it starts without the daemon' systemctl start claude-code@x
 same 'in its directory' "$(readlink "/proc/$(property claude-code@x.service MainPID)/cwd" | sed 's,^/$,/srv/x,')" /srv/x
 systemctl stop claude-code@x
