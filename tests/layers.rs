@@ -12,7 +12,7 @@ const LAYERS: &[(&str, u8)] =
 
 /// The imports within a layer that are allowed: who, whom, why.
 const SIDEWAYS: &[(&str, &str, &str)] = &[
-    ("ctl", "daemon", "clauded(8) is made from the daemon's own command line"),
+    ("ctl", "daemon", "clauded(1) is made from the daemon's own command line"),
     ("http", "proto", "the API's types are what it carries"),
     ("metrics", "platform", "it reads the instances' cgroups at scrape time"),
 ];
