@@ -149,6 +149,10 @@ fn a_wrong_configuration_stops_the_start_and_names_every_problem() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{error}");
     assert!(error.contains("clauded.toml:") && error.contains("profile") && error.contains("lots"), "{error}");
+    // As ExecReload= of the unit asks before it tells the daemon.
+    let checked = world.daemon_command().arg("--check").output().expect("clauded runs");
+    assert_eq!((output.status.code(), checked.status.code()), (Some(78), Some(1)));
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("lots"));
 }
 
 #[test]
@@ -163,6 +167,10 @@ fn a_wrong_reload_leaves_the_old_configuration_in_force() {
     kill("HUP", world.daemon_pid());
     world.event(|e| e["kind"] == "config-reloaded");
     assert!(world.json(&["status"]).to_string().contains("\"b\""));
+    assert!(!world.log().contains("systemctl restart"), "{}", world.log());
+    fs::write(world.path("clauded.toml.d/store.toml"), "[store]\npath = \"/elsewhere\"\n").expect("written");
+    kill("HUP", world.daemon_pid());
+    wait_until(|| world.log().contains("only after `systemctl restart clauded`: [store] path\n"), "it does not say that the store stays where it is");
 }
 
 #[test]
