@@ -22,3 +22,7 @@ same 'with a wrong one' "$(bearer "$(tr a-f0-9 0-9a-f </var/lib/clauded/token)")
 same 'with the right one' "$(bearer "$(cat /var/lib/clauded/token)")" 200
 same 'the store is for root alone' "$(stat -c '%a %U' /var/lib/clauded)" '700 root'
 same "an instance's state is its own" "$(stat -c '%a %U' "$STATE/instances/a")" '700 claude-code'
+refute 'nobody moves it away but root' runuser -u claude-code -- mv "$STATE/instances/a" "$STATE/instances/b"
+install -d -o nobody "$STATE/worktrees/of-nobody"
+refute "nor another user's worktree" runuser -u claude-code -- mv "$STATE/worktrees/of-nobody" "$STATE/worktrees/c"
+check 'worktrees can be made there' runuser -u claude-code -- mkdir "$STATE/worktrees/d"

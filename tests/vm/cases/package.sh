@@ -7,8 +7,8 @@
 dpkg -i deb/clauded.deb
 same 'the user' "$(getent passwd claude-code | cut -d: -f5-)" 'Claude Code agents:/var/lib/claude-code:/usr/sbin/nologin'
 same 'the group' "$(id -gn claude-code)" claude-code
-for d in '/var/lib/claude-code 755' '/var/lib/claude-code/instances 755' '/var/lib/claude-code/worktrees 2770'; do
-  same "${d% *}" "$(stat -c '%a %U:%G' "${d% *}")" "${d#* } claude-code:claude-code"
+for d in '/var/lib/claude-code 755 root:root' '/var/lib/claude-code/instances 755 root:root' '/var/lib/claude-code/worktrees 3770 root:claude-code'; do
+  same "${d%% *}" "$(stat -c '%a %U:%G' "${d%% *}")" "${d#* }"
 done
 same /etc/clauded "$(stat -c '%a %U:%G' /etc/clauded)" '755 root:root'
 for u in clauded.service clauded.socket clauded-tcp.socket; do check "$u is enabled" systemctl -q is-enabled $u; done
