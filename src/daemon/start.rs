@@ -19,6 +19,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::process::ExitCode;
@@ -73,7 +74,9 @@ fn start_logging() {
     let registry = tracing_subscriber::registry().with(filter);
     match journal::layer() {
         Some(journal) => registry.with(journal).init(),
-        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        None => {
+            registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false)).init()
+        }
     }
 }
 
