@@ -107,17 +107,50 @@ pub(super) fn token(path: &Path) -> anyhow::Result<SecretString> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // Two random UUIDs: 244 random bits from the kernel.
             let token = SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(|| format!("making {}", path.display()))?;
-            file.write_all(token.expose_secret().as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("writing {}", path.display()))?;
+            keep(path, &token).with_context(|| format!("writing {}", path.display()))?;
             Ok(token)
         }
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
 
+/// Writes the token beside its place first: where the disk is full, a short file would stop every later start.
+fn keep(path: &Path, token: &SecretString) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    // One that was left lying; what is wrong with removing it is what is wrong with making it.
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let written = file.write_all(token.expose_secret().as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The kernel refuses each write to a file (`ulimit -f 0`), as on a full disk: this same test, run again under that limit.
+    #[test]
+    fn a_token_that_cannot_be_written_leaves_no_short_file() {
+        const CHILD: &str = "CLAUDED_TEST_TOKEN";
+        if let Some(path) = std::env::var_os(CHILD) {
+            assert!(token(Path::new(&path)).is_err_and(|e| e.to_string().starts_with("writing ")));
+            return;
+        }
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("token");
+        let own = std::env::current_exe().expect("this program");
+        let test = "daemon::sockets::tests::a_token_that_cannot_be_written_leaves_no_short_file";
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact \"$1\""]).arg(own).arg(test).env(CHILD, &path);
+        let output = child.output().expect("run");
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "something is left");
+        assert!(token(&path).is_ok(), "the next start is refused");
+    }
 
     #[test]
     fn a_token_is_made_once_and_kept_from_others() {

@@ -154,7 +154,7 @@ fn running_twice_changes_nothing() {
 fn as_systemd_reads(directory: &Path, unit: &str) -> Option<String> {
     let analyze = Path::new("/usr/bin/systemd-analyze");
     if !analyze.exists() {
-        eprintln!("skipped: {} is not here; install systemd", analyze.display());
+        crate::skip::skip(&format!("drop-ins as systemd reads them: {} is not here; install systemd", analyze.display()));
         return None;
     }
     let load_path = format!("{}:/usr/lib/systemd/system:/lib/systemd/system", directory.display());

@@ -3,5 +3,7 @@
 
 mod bad_days;
 mod chaos;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod tasks;
 mod world;

@@ -50,7 +50,7 @@ systemctl reset-failed
 systemctl start clauded.socket clauded-tcp.socket clauded.service
 echo '[fleet]
 wrong = 1' | put
-systemctl reload clauded.service || true
+refute 'the reload fails' systemctl reload clauded.service
 wait_journal 30 'wrong' -u clauded
 check 'the old configuration serves on' claudectl status >/dev/null
 refute 'config check says so' claudectl config check
