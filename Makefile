@@ -3,6 +3,8 @@ PREFIX   ?= /usr/local
 BINDIR   ?= $(PREFIX)/bin
 LIBDIR   ?= $(PREFIX)/lib
 UNITDIR  ?= $(LIBDIR)/systemd/system
+# systemd looks for generators beside its units: below /lib on a system whose /usr is not merged.
+GENERATORDIR ?= $(UNITDIR)-generators
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/clauded
 # Where the programs that are installed come from.
@@ -46,7 +48,7 @@ install: ## what is built, under DESTDIR and PREFIX
 	$(INSTALL) -D -m 755 $(BIN)/clauded $(DESTDIR)$(BINDIR)/clauded
 	$(INSTALL) -D -m 755 $(BIN)/claudectl $(DESTDIR)$(BINDIR)/claudectl
 	$(INSTALL) -D -m 755 $(BIN)/clauded-runner $(DESTDIR)$(LIBDIR)/clauded/clauded-runner
-	$(INSTALL) -D -m 755 $(BIN)/clauded-generator $(DESTDIR)$(LIBDIR)/systemd/system-generators/clauded-generator
+	$(INSTALL) -D -m 755 $(BIN)/clauded-generator $(DESTDIR)$(GENERATORDIR)/clauded-generator
 	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(LIBDIR)/systemd/user $(DESTDIR)/etc/clauded/clauded.toml.d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
 	for u in units/*.service units/*.socket units/*.slice; do $(UNIT_SED) $$u > $(DESTDIR)$(UNITDIR)/$${u##*/} && chmod 644 $(DESTDIR)$(UNITDIR)/$${u##*/} || exit 1; done
 	for u in units/user/*; do $(UNIT_SED) $$u > $(DESTDIR)$(LIBDIR)/systemd/user/$${u##*/} && chmod 644 $(DESTDIR)$(LIBDIR)/systemd/user/$${u##*/} || exit 1; done
