@@ -1,6 +1,6 @@
 # Configuration becomes drop-ins at daemon-reload, without the daemon; a wrong one stops instances with its own words, never
 # with defaults in its place, and a reload of a wrong one is refused while the old one stays.
-# lanes: vm container
+# lanes: container
 
 systemctl stop clauded.service clauded.socket clauded-tcp.socket
 put() { cat >/etc/clauded/clauded.toml.d/60-case.toml; }
