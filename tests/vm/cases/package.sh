@@ -1,10 +1,11 @@
 # A fresh installation, removal, and purge: what is there, what is gone, what is kept.
-# lanes: container
+# lanes: container vm
+# vm-releases: bookworm
 # fresh: yes
 # files: deb
 # timeout: 500
 
-dpkg -i deb/clauded.deb
+apt-get install -y -q ./deb/clauded.deb
 same 'the user' "$(getent passwd claude-code | cut -d: -f5-)" 'Claude Code agents:/var/lib/claude-code:/usr/sbin/nologin'
 same 'the group' "$(id -gn claude-code)" claude-code
 for d in '/var/lib/claude-code 755 root:root' '/var/lib/claude-code/instances 755 root:root' '/var/lib/claude-code/worktrees 3770 root:claude-code'; do
