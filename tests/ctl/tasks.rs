@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 /// A task that a test moves on, with the events that say so.
 #[derive(Default)]
-struct Life {
+pub(crate) struct Life {
     state: Mutex<(&'static str, u32, i64)>,
     moved: Condvar,
 }
 
 impl Life {
-    fn new(state: &'static str, attempts: u32) -> Arc<Self> {
+    pub(crate) fn new(state: &'static str, attempts: u32) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new((state, attempts, 0)), moved: Condvar::new() })
     }
 
-    fn set(&self, state: &'static str, attempts: u32) {
+    pub(crate) fn set(&self, state: &'static str, attempts: u32) {
         let mut now = self.state.lock().expect("lock");
         *now = (state, attempts, now.2 + 1);
         self.moved.notify_all();
@@ -58,13 +58,13 @@ impl Life {
         }
     }
 
-    fn fake(self: &Arc<Self>) -> Fake {
+    pub(crate) fn fake(self: &Arc<Self>) -> Fake {
         let life = self.clone();
         Fake::new(move |asked, out| life.serve(&asked.line, asked.number("after"), out))
     }
 }
 
-fn looked(fake: &Fake) -> usize {
+pub(crate) fn looked(fake: &Fake) -> usize {
     fake.asked().iter().filter(|a| a.line == "GET /api/v1/tasks/12").count()
 }
 
