@@ -115,6 +115,10 @@ fn trusted(path: &Path, metadata: &Metadata) -> Result<(), Problem> {
     if owner != 0 && owner != me {
         return Err(Problem::of_file(path, format!("belongs to user {owner}, who is neither root nor the one who reads it; chown it to root")));
     }
+    if metadata.is_dir() && mode & 0o1000 != 0 {
+        // Sticky, such as /tmp: others can neither move nor remove what is in it, and each file is looked at itself.
+        return Ok(());
+    }
     if mode & 0o002 != 0 {
         return Err(Problem::of_file(path, format!("everyone may write to it (mode {:04o}); chmod o-w it", mode & 0o7777)));
     }

@@ -234,6 +234,8 @@ fn what_others_could_have_written_is_refused() {
     assert!(Config::load(&etc.1).is_ok());
     fs::set_permissions(drop_in.parent().expect("a parent"), fs::Permissions::from_mode(0o777)).expect("changed");
     assert!(etc.refused().contains("clauded.toml.d: everyone may write to it"));
+    fs::set_permissions(drop_in.parent().expect("a parent"), fs::Permissions::from_mode(0o1777)).expect("changed");
+    assert!(Config::load(&etc.1).is_ok(), "as in /tmp: nobody can replace what is there");
 }
 
 #[test]

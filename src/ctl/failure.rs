@@ -68,6 +68,11 @@ impl Failure {
         }
     }
 
+    /// Whether clauded has as many live feeds open as it allows.
+    pub(super) fn too_many_streams(&self) -> bool {
+        matches!(self, Self::Api(problem) if problem.code == "too-many-streams")
+    }
+
     /// The error as one JSON object: the message, the exit code, and the API's problem document where there is one.
     pub(super) fn json(&self) -> String {
         let problem = match self {
@@ -75,6 +80,14 @@ impl Failure {
             _ => None,
         };
         serde_json::json!({ "error": self.to_string(), "exit_code": self.code(), "problem": problem }).to_string()
+    }
+}
+
+/// For what is to be done all the same when nobody reads what it prints.
+pub(super) fn read_or_not(printed: Result<(), Failure>) -> Result<(), Failure> {
+    match printed {
+        Err(Failure::ReaderGone) => Ok(()),
+        other => other,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::{Limit, Names};
 use super::client::{Client, decode};
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, read_or_not};
 use super::output::Screen;
 use super::quantity;
 use crate::core::ids::InstanceName;
@@ -20,9 +20,8 @@ pub(super) async fn act(client: &Client, screen: &Screen, verb: &'static str, na
     drop(progress);
     let mut failures = Vec::new();
     for (name, answer) in answers {
-        match answer.and_then(|body| report(screen, name, past(verb), &body)) {
+        match read_or_not(answer.and_then(|body| report(screen, name, past(verb), &body))) {
             Ok(()) => {}
-            Err(Failure::ReaderGone) => return Err(Failure::ReaderGone),
             Err(failure) => failures.push(failure),
         }
     }

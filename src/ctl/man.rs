@@ -11,6 +11,8 @@ use std::path::Path;
 /// A section that clap does not know: its heading, and its text as it stands.
 type Section = (&'static str, String);
 
+/// The exit codes of clauded.
+const DAEMON_STATUS: &str = "  0   an orderly stop; with --check, no problems\n  1   anything that a restart may mend; with --check, problems\n  78  what a restart cannot mend (EX_CONFIG): a wrong configuration, a damaged or newer store, a second clauded; systemd does not restart it";
 /// The exit codes of clauded-runner.
 const RUNNER_STATUS: &str = "  0   an orderly stop\n  1   anything that a restart may mend\n  78  what a restart cannot mend (EX_CONFIG): a bad name, a missing directory, a wrong configuration; systemd does not restart it";
 /// What clauded-runner reads from its environment.
@@ -29,12 +31,12 @@ pub(super) fn run(directory: &Path) -> Result<Outcome, Failure> {
     let mut cli = Cli::command();
     cli.build();
     pages(&cli, directory)?;
-    page(crate::daemon::args::Args::command(), directory, &[(STATUS, "  0  an orderly stop; with --check, no problems\n  1  anything else".to_owned())])?;
+    page(crate::daemon::args::Args::command(), directory, &[(STATUS, DAEMON_STATUS.to_owned())])?;
     page(runner(), directory, &[("ENVIRONMENT", RUNNER_ENVIRONMENT.to_owned()), (STATUS, RUNNER_STATUS.to_owned())])?;
     page(
         generator(),
         directory,
-        &[(STATUS, "  0  always, since a failing generator helps nobody: what is wrong is in the drop-ins it writes, and each unit says so".to_owned())],
+        &[(STATUS, "  0  the drop-ins are written, also for a wrong configuration: the last good one's, or that no instance starts, which each then says\n  1  they cannot be written, or the arguments are wrong".to_owned())],
     )?;
     Ok(Outcome::Done)
 }
@@ -138,6 +140,7 @@ mod tests {
             assert!(page.contains(".SH EXAMPLES") && page.contains(".SH \"EXIT STATUS\""), "{name}:\n{page}");
         }
         assert!(read("claudectl.1").contains("6    the time of"));
+        assert!(read("clauded.1").contains("78  what a restart cannot mend"));
         assert!(read("clauded-runner.1").contains("78  what a restart cannot mend"));
         assert!(read("clauded-generator.1").contains("NORMAL"));
         assert!(!directory.path().join("claudectl-man.1").exists(), "hidden commands have no page");

@@ -138,6 +138,12 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let shared = Arc::new(RwLock::new(config.clone()));
     let (units, seen) = supervise(supervisor(&config, args), &paths, &shared);
+    if units.supervisor() == "systemd-user" && needs_generator(&config, &paths) {
+        tracing::warn!(
+            "for a user's systemd, limits, worktree-root, and an instance's directory, user, autostart and credential are not in force; \
+             say them with: systemctl --user edit claude-code@NAME"
+        );
+    }
     let by_pid = (units.supervisor() == "process").then(|| inputs.clone());
     let identity = Arc::new(Identity::new(config.clone(), by_pid));
     let running = tokio::spawn(engine.run(receiver));
@@ -263,6 +269,17 @@ async fn watch_units(
     }
 }
 
+/// Whether the configuration says what only clauded-generator could put in force, which compiles none for a user's systemd.
+fn needs_generator(config: &Config, paths: &Paths) -> bool {
+    let usual = Config::default_for(paths);
+    let credential = config.profiles.values().any(|profile| profile.credential_file.is_some());
+    credential
+        || !config.instances.is_empty()
+        || config.defaults.limits != usual.defaults.limits
+        || config.fleet.limits != usual.fleet.limits
+        || config.fleet.worktree_root != usual.fleet.worktree_root
+}
+
 /// The keys of a new configuration that only a start looks at, where they differ from what this clauded was started with.
 fn for_a_restart(started: &Config, new: &Config) -> Vec<&'static str> {
     let keys = [
@@ -337,6 +354,22 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_users_systemd_is_not_told_is_noticed() {
+        let paths = Paths::system();
+        let needs = |text: &str| needs_generator(&Config::from_texts(&[("a.toml".into(), text.to_owned())], &paths).expect("valid"), &paths);
+        assert!(!needs("") && !needs("[profiles.claude]\nmodel = \"opus\"\n[api]\nlisten = \"off\"\n"));
+        for text in [
+            "[instances.a]\n",
+            "[defaults.limits]\nmemory = \"1G\"\n",
+            "[fleet.limits]\ntasks = 9\n",
+            "[fleet]\nworktree-root = \"/w\"\n",
+            "[profiles.p]\ncredential-file = \"/k\"\n",
+        ] {
+            assert!(needs(text), "{text}");
+        }
+    }
 
     #[test]
     fn what_only_a_start_looks_at_is_told_by_its_key() {

@@ -6,12 +6,12 @@
 use super::App;
 use super::extract::{Params, limit};
 use super::problem::Problem;
-use super::service::ServiceError;
+use super::service::{Caller, Role, ServiceError};
 use crate::proto::api;
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::{Extension, Json};
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -58,6 +58,7 @@ pub(super) async fn list_events(State(app): State<App>, Params(params): Params<E
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn stream_events(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Params(params): Params<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -69,8 +70,12 @@ pub(super) async fn stream_events(
             .and_then(|id| id.trim().parse().ok())
             .ok_or_else(|| Problem::bad_request("invalid-last-event-id", "the header Last-Event-ID is not the number of an event"))?,
     };
-    let slot = app.streams.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{} live feeds are open already; close one, or read GET /api/v1/events?after=N from time to time", super::STREAMS_MAX);
+    let (slots, most) = match caller.role {
+        Role::Operator => (&app.streams, super::STREAMS_MAX),
+        Role::Agent(_) | Role::Reader => (&app.readers_streams, super::READERS_STREAMS_MAX),
+    };
+    let slot = slots.clone().try_acquire_owned().map_err(|_| {
+        let detail = format!("{most} live feeds are open already; close one, or read GET /api/v1/events?after=N from time to time");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", detail)
     })?;
     // Subscribed before the first look at the store: what is committed after that look wakes the feed.

@@ -36,6 +36,8 @@ use tokio::sync::{Semaphore, watch};
 pub const BODY_MAX: usize = 2 << 20;
 /// Live feeds at a time; each holds a connection for as long as its reader likes.
 const STREAMS_MAX: usize = 64;
+/// Those of callers who may only read; a share of their own, so that agents cannot take the operators'.
+const READERS_STREAMS_MAX: usize = 32;
 /// How long a question may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a verb may take: stopping waits for a checkpoint, starting for READY=1.
@@ -48,7 +50,10 @@ struct App {
     access: Arc<Access>,
     /// Turns true when the server is to end: feeds and waits end with it.
     closing: watch::Receiver<bool>,
+    /// The operators' live feeds.
     streams: Arc<Semaphore>,
+    /// Everyone else's.
+    readers_streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -65,7 +70,8 @@ async fn closed(mut closing: watch::Receiver<bool>) {
 
 /// The routes, guarded. Requests must carry an [`auth::Connection`]; [`Server`] puts it there.
 fn router(service: Arc<dyn Service>, access: Access, closing: watch::Receiver<bool>) -> Router {
-    let app = App { service, access: Arc::new(access), closing, streams: Arc::new(Semaphore::new(STREAMS_MAX)) };
+    let (streams, readers_streams) = (Arc::new(Semaphore::new(STREAMS_MAX)), Arc::new(Semaphore::new(READERS_STREAMS_MAX)));
+    let app = App { service, access: Arc::new(access), closing, streams, readers_streams };
     openapi::routes()
         .split_for_parts()
         .0

@@ -1,7 +1,7 @@
 //! Serves the router on the Unix socket and, if there is one, on TCP: bounded connections, bounded headers, an orderly end.
 
 use super::auth::{Access, Connection, Identify, Peer};
-use super::service::Service;
+use super::service::{Role, Service};
 use super::{closed, router};
 use axum::Router;
 use hyper::body::Incoming;
@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 /// Connections at a time on the Unix socket. TCP has its own share, so that it cannot starve operators.
 const UNIX_MAX: usize = 256;
+/// Those of them that callers who may only read can have, agents above all; the rest is the operators'.
+pub(super) const READERS_MAX: usize = 128;
 /// Connections at a time on TCP.
 const TCP_MAX: usize = 128;
 /// How long a client may take for its headers; idle connections are closed after it too.
@@ -45,7 +47,8 @@ impl Server {
     pub async fn run(self, unix: UnixListener, tcp: Option<TcpListener>, stop: impl Future<Output = ()>) {
         let (close, closing) = watch::channel(false);
         let router = router(self.service, self.access, closing.clone());
-        let (unix_slots, tcp_slots) = (Arc::new(Semaphore::new(UNIX_MAX)), Arc::new(Semaphore::new(TCP_MAX)));
+        let slots = |most| Arc::new(Semaphore::new(most));
+        let (unix_slots, readers_slots, tcp_slots) = (slots(UNIX_MAX), slots(READERS_MAX), slots(TCP_MAX));
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -53,13 +56,15 @@ impl Server {
                 () = &mut stop => break,
                 (stream, slot) = accept_unix(&unix, &unix_slots) => match peer(&stream) {
                     Ok(peer) => {
-                        let connection = Connection::Local((self.identify)(peer));
-                        connections.spawn(converse(stream, router.clone(), connection, closing.clone(), slot));
+                        let caller = (self.identify)(peer);
+                        // Operators need no second slot. A reader who finds none is hung up on: to wait here would keep all others out.
+                        let Ok(readers_slot) = (caller.role != Role::Operator).then(|| readers_slots.clone().try_acquire_owned()).transpose() else { continue };
+                        connections.spawn(converse(stream, router.clone(), Connection::Local(caller), closing.clone(), (slot, readers_slot)));
                     }
                     Err(error) => tracing::warn!("api socket: SO_PEERCRED: {error}; the connection is refused"),
                 },
                 (stream, ours, slot) = accept_tcp(tcp.as_ref(), &tcp_slots) => {
-                    connections.spawn(converse(stream, router.clone(), Connection::Tcp(ours), closing.clone(), slot));
+                    connections.spawn(converse(stream, router.clone(), Connection::Tcp(ours), closing.clone(), (slot, None)));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -121,8 +126,13 @@ async fn pause(socket: &str, error: &io::Error) {
 }
 
 /// One connection, from its first request to its last.
-async fn converse<I>(io: I, router: Router, connection: Connection, closing: watch::Receiver<bool>, _slot: OwnedSemaphorePermit)
-where
+async fn converse<I>(
+    io: I,
+    router: Router,
+    connection: Connection,
+    closing: watch::Receiver<bool>,
+    _slots: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let routes = TowerToHyperService::new(router);

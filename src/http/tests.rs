@@ -4,12 +4,14 @@ mod document;
 mod fake;
 mod feeds;
 
+use super::server::READERS_MAX;
 use super::service::Role;
 use super::{Access, BODY_MAX};
 use fake::{Rig, TOKEN};
 use hyper::Request;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::io::AsyncReadExt;
 
 #[tokio::test]
 async fn agents_and_readers_may_read_and_operators_may_act() {
@@ -69,6 +71,21 @@ async fn metrics_can_be_closed_and_no_token_opens_nothing() {
     }
     closed.store(false, Ordering::Relaxed);
     assert_eq!(rig.over_tcp("GET", "/metrics", &[]).await.status, 200, "a reload has opened it");
+}
+
+#[tokio::test]
+async fn readers_cannot_take_the_connections_of_operators() {
+    let rig = Rig::new(Role::Agent("a".parse().unwrap())).await;
+    let mut held = Vec::new();
+    for _ in 0..READERS_MAX {
+        held.push(rig.connect().await);
+    }
+    let mut one_more = rig.connect().await;
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), one_more.read(&mut [0])).await;
+    assert_eq!(answer.expect("hung up on").unwrap(), 0);
+    rig.calls_as(Role::Operator);
+    assert_eq!(rig.unix("GET", "/api/v1/tasks", None).await.status, 200);
+    assert_eq!(held.len(), READERS_MAX);
 }
 
 #[tokio::test]

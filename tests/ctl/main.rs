@@ -6,3 +6,4 @@ mod fake;
 mod follow;
 mod refusals;
 mod tasks;
+mod terminal;

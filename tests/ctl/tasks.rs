@@ -1,6 +1,6 @@
 //! Tasks: adding, listing, waiting for and watching them.
 
-use crate::fake::{Fake, answer, begin_stream, send_event, task, until, wait};
+use crate::fake::{Fake, answer, begin_stream, finish, send_event, task, until, wait};
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 /// A task that a test moves on, with the events that say so.
 #[derive(Default)]
-struct Life {
+pub(crate) struct Life {
     state: Mutex<(&'static str, u32, i64)>,
     moved: Condvar,
 }
 
 impl Life {
-    fn new(state: &'static str, attempts: u32) -> Arc<Self> {
+    pub(crate) fn new(state: &'static str, attempts: u32) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new((state, attempts, 0)), moved: Condvar::new() })
     }
 
-    fn set(&self, state: &'static str, attempts: u32) {
+    pub(crate) fn set(&self, state: &'static str, attempts: u32) {
         let mut now = self.state.lock().expect("lock");
         *now = (state, attempts, now.2 + 1);
         self.moved.notify_all();
@@ -58,13 +58,13 @@ impl Life {
         }
     }
 
-    fn fake(self: &Arc<Self>) -> Fake {
+    pub(crate) fn fake(self: &Arc<Self>) -> Fake {
         let life = self.clone();
         Fake::new(move |asked, out| life.serve(&asked.line, asked.number("after"), out))
     }
 }
 
-fn looked(fake: &Fake) -> usize {
+pub(crate) fn looked(fake: &Fake) -> usize {
     fake.asked().iter().filter(|a| a.line == "GET /api/v1/tasks/12").count()
 }
 
@@ -131,6 +131,44 @@ fn cancel_and_retry_try_every_task() {
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(7), "task 2 cancelled\n", "claudectl: task 1 has ended\n"));
     fake.run(&["task", "retry", "2"]);
     assert_eq!(fake.asked().pop().map(|a| a.line), Some("POST /api/v1/tasks/2/retry".to_owned()));
+}
+
+/// Standard output of whom nobody reads any more, as in `claudectl … | true`.
+fn unread(fake: &Fake, arguments: &[&str]) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = fake.ctl(arguments);
+    command.stdout(writer);
+    finish(command).code
+}
+
+#[test]
+fn what_nobody_reads_is_done_all_the_same() {
+    let fake = Fake::new(|_, out| answer(out, 200, &task(2, "cancelled", 1)));
+    assert_eq!(unread(&fake, &["task", "cancel", "1", "2", "3"]), Some(0));
+    assert_eq!(fake.asked().len(), 3);
+    let life = Life::new("failed", 1);
+    assert_eq!(unread(&life.fake(), &["task", "wait", "12"]), Some(1));
+    let fake = Fake::new(move |asked, out| match asked.line.as_str() {
+        "POST /api/v1/tasks" => answer(out, 201, &life.task()),
+        line => life.serve(line, asked.number("after"), out),
+    });
+    assert_eq!(unread(&fake, &["task", "add", "--wait", "do it"]), Some(1));
+}
+
+#[test]
+fn waiting_goes_on_without_a_feed() {
+    let life = Life::new("running", 1);
+    let server = life.clone();
+    let fake = Fake::new(move |asked, out| match asked.line.split('?').next().unwrap_or_default() {
+        "GET /api/v1/events/stream" => answer(out, 503, r#"{"type":"","title":"","status":503,"detail":"64 live feeds are open","code":"too-many-streams"}"#),
+        _ => server.serve(&asked.line, 0, out),
+    });
+    let child = fake.ctl(&["task", "wait", "12"]).spawn().expect("spawn");
+    until("the first look", || looked(&fake) == 1);
+    life.set("succeeded", 1);
+    let ran = wait(child);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
 }
 
 #[test]

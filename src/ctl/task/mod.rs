@@ -8,7 +8,7 @@ mod transcript;
 mod wait;
 
 use super::client::{Client, decode};
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, read_or_not};
 use super::output::Screen;
 use super::quantity::clean;
 use crate::core::task::{InvalidTask, PROMPT_MAX};
@@ -54,11 +54,8 @@ async fn add(client: &Client, screen: &Screen, args: Add) -> Result<Outcome, Fai
     };
     let body = client.send(Method::POST, "/api/v1/tasks", &new).await?;
     let task: Task = decode(&body)?;
-    if screen.json() {
-        screen.body(&body)?;
-    } else {
-        screen.print(&format!("{}\n", task.id))?;
-    }
+    let printed = if screen.json() { screen.body(&body) } else { screen.print(&format!("{}\n", task.id)) };
+    read_or_not(printed)?;
     if args.wait { wait::run(client, screen, &[task.id], None).await } else { Ok(Outcome::Done) }
 }
 
@@ -82,9 +79,8 @@ async fn act(client: &Client, screen: &Screen, verb: &str, ids: &[i64]) -> Resul
             Ok(body) => decode::<Task>(&body).and_then(|task| screen.print(&screen.style().finish(line(screen.style(), &task)))),
             Err(failure) => Err(failure),
         };
-        match done {
+        match read_or_not(done) {
             Ok(()) => {}
-            Err(Failure::ReaderGone) => return Err(Failure::ReaderGone),
             Err(failure) if first.is_none() => first = Some(failure),
             Err(failure) => screen.failure(&failure),
         }

@@ -3,7 +3,7 @@
 use super::{ended, line};
 use crate::ctl::client::{Client, decode};
 use crate::ctl::events::{Follower, Next};
-use crate::ctl::failure::{Failure, Outcome};
+use crate::ctl::failure::{Failure, Outcome, read_or_not};
 use crate::ctl::output::{Progress, Screen};
 use crate::ctl::quantity::{age, between, dollars, span};
 use crate::proto::api::Task;
@@ -15,6 +15,8 @@ use std::time::Duration;
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often every task is looked at in any case, should an event be lost.
 const SAFETY: Duration = Duration::from_secs(30);
+/// How often, where there are no events.
+const WITHOUT_EVENTS: Duration = Duration::from_secs(2);
 
 /// What is known of each task that is waited for.
 type Known = BTreeMap<i64, Option<(Task, Bytes)>>;
@@ -30,26 +32,23 @@ pub(super) async fn run(client: &Client, screen: &Screen, ids: &[i64], timeout: 
         }
     };
     let end = tokio::select! {
-        end = watch(client, &progress, &mut known) => end,
+        end = until_ended(client, &progress, &mut known) => end,
         () = deadline => Err(Failure::TimedOut(format!("gave up after {}; {} on", span(timeout.unwrap_or_default().as_secs_f64()), open(&known)))),
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(format!("stopped waiting; {} on, and ends with: claudectl task cancel {}", open(&known), numbers(&known)))),
     };
     drop(progress);
     end?;
+    let all_well = known.values().flatten().all(|(task, _)| task.state == "succeeded");
     // In the order of the command line, each once.
-    let mut outcome = Outcome::Done;
     for id in ids {
         let Some(Some((task, body))) = known.remove(id) else { continue };
-        if screen.json() {
-            screen.body(&body)?;
+        read_or_not(if screen.json() {
+            screen.body(&body)
         } else {
-            screen.print(&screen.style().finish(format!("{} ({})\n", line(screen.style(), &task).trim_end(), used(&task))))?;
-        }
-        if task.state != "succeeded" {
-            outcome = Outcome::Negative;
-        }
+            screen.print(&screen.style().finish(format!("{} ({})\n", line(screen.style(), &task).trim_end(), used(&task))))
+        })?;
     }
-    Ok(outcome)
+    Ok(if all_well { Outcome::Done } else { Outcome::Negative })
 }
 
 fn used(task: &Task) -> String {
@@ -70,6 +69,36 @@ fn open(known: &Known) -> String {
     if waiting(known).len() == 1 { format!("task {} goes", numbers(known)) } else { format!("tasks {} go", numbers(known)) }
 }
 
+/// By events; where clauded has no feed left to give, by looking now and then.
+async fn until_ended(client: &Client, progress: &Progress, known: &mut Known) -> Result<(), Failure> {
+    match watch(client, progress, known).await {
+        Err(failure) if failure.too_many_streams() => {}
+        end => return end,
+    }
+    let mut clock = tokio::time::interval(WITHOUT_EVENTS);
+    while !waiting(known).is_empty() {
+        clock.tick().await;
+        look(client, known, waiting(known)).await?;
+        progress.say(&doing(known));
+    }
+    Ok(())
+}
+
+/// Brings these tasks up to date.
+async fn look(client: &Client, known: &mut Known, ids: Vec<i64>) -> Result<(), Failure> {
+    for id in ids {
+        match client.get(&format!("/api/v1/tasks/{id}")).await {
+            Ok(body) => {
+                known.insert(id, Some((decode(&body)?, body)));
+            }
+            // It is restarting; the next look or the follower says when it is back.
+            Err(Failure::NotRunning(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
 async fn watch(client: &Client, progress: &Progress, known: &mut Known) -> Result<(), Failure> {
     // The stream is open before the first look, so nothing falls between the two.
     let mut follower = Follower::latest(client).await?;
@@ -77,16 +106,7 @@ async fn watch(client: &Client, progress: &Progress, known: &mut Known) -> Resul
     let mut clock = tokio::time::interval(if progress.visible() { REFRESH } else { SAFETY });
     clock.reset();
     loop {
-        for id in std::mem::take(&mut stale) {
-            match client.get(&format!("/api/v1/tasks/{id}")).await {
-                Ok(body) => {
-                    known.insert(id, Some((decode(&body)?, body)));
-                }
-                // It is restarting; the follower says when it is back.
-                Err(Failure::NotRunning(_)) => {}
-                Err(failure) => return Err(failure),
-            }
-        }
+        look(client, known, std::mem::take(&mut stale)).await?;
         if waiting(known).is_empty() {
             return Ok(());
         }

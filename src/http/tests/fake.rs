@@ -169,6 +169,7 @@ pub(super) struct Rig {
     socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    role: Arc<Mutex<Role>>,
     _directory: tempfile::TempDir,
 }
 
@@ -189,9 +190,11 @@ impl Rig {
             entered: Notify::new(),
             go_on: Notify::new(),
         });
+        let role = Arc::new(Mutex::new(role));
+        let of_callers = role.clone();
         let identify = Arc::new(move |peer: Peer| {
             assert_eq!(peer.pid, std::process::id(), "the test is its own peer");
-            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), role: role.clone() }
+            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), role: of_callers.lock().unwrap().clone() }
         });
         let unix = UnixListener::bind(&socket).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -201,7 +204,17 @@ impl Rig {
         let server = tokio::spawn(server.run(unix, Some(listener), async move {
             let _ = stopped.await;
         }));
-        Self { fake, tcp, socket, stop, server, _directory: directory }
+        Self { fake, tcp, socket, stop, server, role, _directory: directory }
+    }
+
+    /// Who connects from now on has that role.
+    pub(super) fn calls_as(&self, role: Role) {
+        *self.role.lock().unwrap() = role;
+    }
+
+    /// A connection over the Unix socket that says nothing.
+    pub(super) async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
     }
 
     /// Asks the server to end and waits until it has.
