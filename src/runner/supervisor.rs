@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::spool::Spool;
 use super::status::{Status, roughly};
 use super::task::{self, Note, Place};
-use super::{Fatal, leftovers};
+use super::{Fatal, durable, leftovers};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::ids::AttemptId;
 use crate::core::usage::KernelUsage;
@@ -66,6 +66,8 @@ struct Supervisor {
 pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::Signals)?;
+    // What an attempt of another runner has started is no left-over.
+    let _lock = durable::lock(&settings.state.join("lock"))?.ok_or_else(|| Fatal::Occupied(settings.state.clone()))?;
     let confinement = Confinement::take(settings.cgroup.as_deref(), &settings.name).map_err(Fatal::Confinement)?;
     let records = Records::new(&settings.state);
     let mut spool = Spool::open(&settings.state)?;
