@@ -70,13 +70,24 @@ impl Stage {
 
     /// Ends the supervisor's task and starts another, as a restart of the daemon does.
     pub(crate) async fn restart_daemon(&mut self) {
+        self.restart_daemon_after(|| {}).await;
+    }
+
+    /// The same, with something done while there is none.
+    pub(crate) async fn restart_daemon_after(&mut self, meanwhile: impl FnOnce()) {
         let (idle, _) = Units::new("none");
         self.units = idle;
         // The old one is over when its end of the channel is.
         while self.events.recv().await.is_some() {}
+        meanwhile();
         (self.units, self.events) = supervisor(self.kind, &self.directory);
         self.latest.clear();
         self.caught_up().await;
+    }
+
+    /// Where the process supervisor keeps things.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     async fn next(&mut self, what: &str) -> UnitEvent {
@@ -154,7 +165,13 @@ fn supervisor(kind: Kind, directory: &std::path::Path) -> (Units, mpsc::Receiver
                 environment: [(MARK.to_owned(), "1".to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
                 limits: Limits::default(),
             };
-            let settings = Settings { state: directory.join("state"), runtime: directory.join("run"), launch: Box::new(launch), policy: policy() };
+            let settings = Settings {
+                state: directory.join("state"),
+                runtime: directory.join("run"),
+                launch: Box::new(launch),
+                fleet: Box::new(Limits::default),
+                policy: policy(),
+            };
             process::spawn(settings, sender)
         }
     };
