@@ -3,5 +3,6 @@
 
 mod bad_days;
 mod chaos;
+mod metrics;
 mod tasks;
 mod world;
