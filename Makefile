@@ -1,9 +1,10 @@
 # clauded: build, test, package. `make help` lists what there is.
 PREFIX   ?= /usr/local
-SYSCONFDIR ?= /etc
 BINDIR   ?= $(PREFIX)/bin
 LIBDIR   ?= $(PREFIX)/lib
 UNITDIR  ?= $(LIBDIR)/systemd/system
+# systemd looks for generators beside its units: below /lib on a system whose /usr is not merged.
+GENERATORDIR ?= $(UNITDIR)-generators
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/clauded
 # Where the programs that are installed come from.
@@ -12,7 +13,7 @@ DESTDIR  ?=
 CARGO    ?= cargo
 INSTALL  ?= install
 # Units name the programs where Debian has them; elsewhere the paths are changed on the way.
-UNIT_SED  = sed -e 's,/usr/bin/clauded,$(BINDIR)/clauded,' -e 's,/usr/lib/clauded/,$(LIBDIR)/clauded/,' -e 's,/etc/clauded,$(SYSCONFDIR)/clauded,'
+UNIT_SED  = sed -e 's,/usr/bin/clauded,$(BINDIR)/clauded,' -e 's,/usr/lib/clauded/,$(LIBDIR)/clauded/,'
 
 .PHONY: help build test lint deb install demo demo-vm bench clean
 
@@ -41,25 +42,27 @@ demo-vm: deb ## the same in a virtual machine, with the installed package and re
 bench: ## the figures of the design, each beside its peer or limit
 	tests/bench/run.sh
 
-# After `make build`. DESTDIR= for packagers, PREFIX= for everyone. Creates no user and starts nothing; see the last line.
+# After `make build`. DESTDIR= for packagers, PREFIX= for everyone; the configuration is in /etc/clauded wherever the programs are.
+# Creates no user and starts nothing; see the last line.
 install: ## what is built, under DESTDIR and PREFIX
 	$(INSTALL) -D -m 755 $(BIN)/clauded $(DESTDIR)$(BINDIR)/clauded
 	$(INSTALL) -D -m 755 $(BIN)/claudectl $(DESTDIR)$(BINDIR)/claudectl
 	$(INSTALL) -D -m 755 $(BIN)/clauded-runner $(DESTDIR)$(LIBDIR)/clauded/clauded-runner
-	$(INSTALL) -D -m 755 $(BIN)/clauded-generator $(DESTDIR)$(LIBDIR)/systemd/system-generators/clauded-generator
-	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(LIBDIR)/systemd/user $(DESTDIR)$(SYSCONFDIR)/clauded/clauded.toml.d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -D -m 755 $(BIN)/clauded-generator $(DESTDIR)$(GENERATORDIR)/clauded-generator
+	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(LIBDIR)/systemd/user $(DESTDIR)/etc/clauded/clauded.toml.d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
 	for u in units/*.service units/*.socket units/*.slice; do $(UNIT_SED) $$u > $(DESTDIR)$(UNITDIR)/$${u##*/} && chmod 644 $(DESTDIR)$(UNITDIR)/$${u##*/} || exit 1; done
 	for u in units/user/*; do $(UNIT_SED) $$u > $(DESTDIR)$(LIBDIR)/systemd/user/$${u##*/} && chmod 644 $(DESTDIR)$(LIBDIR)/systemd/user/$${u##*/} || exit 1; done
 	$(INSTALL) -D -m 644 units/sysusers.d/clauded.conf $(DESTDIR)$(LIBDIR)/sysusers.d/clauded.conf
 	$(INSTALL) -D -m 644 units/tmpfiles.d/clauded.conf $(DESTDIR)$(LIBDIR)/tmpfiles.d/clauded.conf
-	[ -e $(DESTDIR)$(SYSCONFDIR)/clauded/clauded.toml ] || $(INSTALL) -D -m 644 config/clauded.toml $(DESTDIR)$(SYSCONFDIR)/clauded/clauded.toml
+	[ -e $(DESTDIR)/etc/clauded/clauded.toml ] || $(INSTALL) -D -m 644 config/clauded.toml $(DESTDIR)/etc/clauded/clauded.toml
 	$(BIN)/claudectl man $(DESTDIR)$(MANDIR)/man1
 	for m in packaging/man/*.5; do [ ! -e $$m ] || $(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man5/ || exit 1; done
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	$(BIN)/claudectl completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/claudectl
 	$(BIN)/claudectl completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_claudectl
 	$(BIN)/claudectl completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/claudectl.fish
-	$(INSTALL) -d $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
+	$(INSTALL) -m 644 config/examples/*.toml $(DESTDIR)$(DOCDIR)/examples/
 	for d in README.md SECURITY.md CHANGELOG.md docs; do [ ! -e $$d ] || cp -r --no-preserve=ownership $$d $(DESTDIR)$(DOCDIR)/ || exit 1; done
 	@[ -n "$(DESTDIR)" ] || echo "now: systemd-sysusers && systemd-tmpfiles --create clauded.conf && systemctl daemon-reload && systemctl enable --now clauded"
 

@@ -26,3 +26,7 @@ pub mod proto;
 
 /// The domain, pure.
 pub mod core;
+
+#[cfg(test)]
+#[path = "../tests/skip/mod.rs"]
+mod skip;

@@ -27,11 +27,39 @@ units() {
   return $out
 }
 
+# What `make install` leaves under another PREFIX: every program that a unit starts, and what the documents name. The pages
+# are rendered from there too, so that those which the programs write are among them.
+installed() {
+  local root out=0 file program
+  root=$(mktemp -d) || return
+  cargo build --locked --quiet --bins && make --silent install DESTDIR="$root" PREFIX=/usr/local BIN="${CARGO_TARGET_DIR:-target}/debug" || out=1
+  while read -r program; do
+    [ -x "$root$program" ] || [ "$program" = /bin/kill ] || { echo "a unit starts $program, which is not installed"; out=1; }
+  done < <(find "$root" \( -name '*.service' -o -name '*.socket' \) -exec sed -nE 's/^Exec[A-Za-z]+=([^ ]+).*/\1/p' {} + | sort -u)
+  for file in /etc/clauded/clauded.toml /usr/local/lib/systemd/system-generators/clauded-generator /usr/local/lib/systemd/system/clauded-tcp.socket \
+    /usr/local/lib/systemd/user/clauded.service /usr/local/lib/sysusers.d/clauded.conf /usr/local/lib/tmpfiles.d/clauded.conf \
+    /usr/local/share/man/man1/claudectl-task-add.1 /usr/local/share/man/man5/clauded.toml.5 /usr/local/share/doc/clauded/examples/three-agents.toml \
+    /usr/local/share/bash-completion/completions/claudectl; do
+    [ -s "$root$file" ] || { echo "$file is not installed"; out=1; }
+  done
+  if command -v man >/dev/null; then
+    for file in "$root"/usr/local/share/man/man?/*; do
+      man --warnings -E UTF-8 -l "$file" 2>&1 >/dev/null | sed "s,^,${file##*/}: ," | grep . && out=1
+    done
+  else
+    echo "skipped: no man"
+    [ "${CI:-}" != true ] || out=1
+  fi
+  rm -rf "$root"
+  return $out
+}
+
 run rustfmt cargo fmt --check
 run clippy cargo clippy --locked --all-targets --quiet -- -D warnings
 run rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib --quiet --document-private-items
 run licenses deny
 run units units
+run installed installed
 if command -v shellcheck >/dev/null; then
   run scripts shellcheck -x packaging/*.sh tests/*.sh tests/*/*.sh .ci/run
   run cases shellcheck -s bash -e SC2016,SC2034,SC2154 tests/vm/cases/*.sh

@@ -5,9 +5,12 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 LOG=target/test PASSED=0 FAILED=0 SKIPPED=()
 mkdir -p $LOG
+# Where tests/skip writes what a test left out; libtest shows nothing of a test that passes.
+export CLAUDED_TEST_SKIPS=$PWD/$LOG/skips
+rm -f "$CLAUDED_TEST_SKIPS"
 
 say() { printf '\n== %s (%s)\n' "$*" "$(date +%T)"; }
-wanted() { [[ " ${TEST_LAYERS:-rust lint deb vm} " == *" $1 "* ]]; }
+wanted() { [[ " ${TEST_LAYERS:-rust demo lint deb vm} " == *" $1 "* ]]; }
 count() { PASSED=$((PASSED + $1)) FAILED=$((FAILED + $2)); }
 skip() {
   echo "skipped: $*"
@@ -38,6 +41,11 @@ if wanted rust; then
   count "$passed" "$failed"
 fi
 
+if wanted demo; then
+  say 'the demonstration, which says itself what has to come of each task'
+  if cargo build --locked --quiet --bins; then as_one demo timeout 30 tests/demo/run.sh; else count 0 1; fi
+fi
+
 if wanted lint; then
   say lint
   as_one lint tests/lint.sh
@@ -64,5 +72,7 @@ fi
 
 say 'all layers'
 [ ${#SKIPPED[@]} = 0 ] || echo "skipped: ${SKIPPED[*]}"
+[ ! -s "$CLAUDED_TEST_SKIPS" ] || sort "$CLAUDED_TEST_SKIPS" | uniq -c | sed -E 's/^ *([0-9]+) /skipped tests: \1 × /'
+printf 'in %d min %d s\n' $((SECONDS / 60)) $((SECONDS % 60))
 echo "$PASSED passed, $FAILED failed"
 [ $FAILED = 0 ]

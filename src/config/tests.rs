@@ -239,8 +239,7 @@ fn what_others_could_have_written_is_refused() {
 #[test]
 fn foreign_owners_and_groups_are_refused() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can give files away");
-        return;
+        return crate::skip::skip("foreign owners of the configuration: only root can give files away");
     }
     let etc = Etc::new();
     let file = etc.write("clauded.toml", "");

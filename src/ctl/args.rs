@@ -89,7 +89,7 @@ pub(super) enum Command {
     /// Change the limits of an instance at once, without a restart
     #[command(
         after_help = "Examples:\n  claudectl limit feature-x --memory 6G\n  claudectl limit feature-x --cpu 150% --tasks 512 --persist\n  claudectl limit feature-x --memory infinity\n\n\
-                      Amounts of memory are 512M, 6G, 80% (of the host) or infinity; --cpu 200% is two CPUs.\nWithout --persist a limit holds until the next boot or reload."
+                      Amounts of memory are 512M, 6G, 80% (of the host) or infinity; --cpu 200% is two CPUs.\nA limit set here goes before the configuration until the next boot; --persist writes it there too.\n`systemctl revert claude-code-NAME.slice` gives the configuration back its say at once."
     )]
     Limit(Limit),
     /// Add, list, watch and end tasks

@@ -116,7 +116,7 @@ fn generator() -> Command {
     Command::new("clauded-generator")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Makes systemd drop-ins from the configuration of clauded")
-        .long_about("Called by systemd at boot and at daemon-reload. Writes 50-clauded.conf for the slices and services of the configured instances. Not meant to be called by hand.")
+        .long_about("Called by systemd at boot and at daemon-reload. Writes 40-clauded.conf for the slices and services of the configured instances. Not meant to be called by hand.")
         .disable_help_flag(true)
         .disable_version_flag(true)
         .arg(Arg::new("NORMAL-DIR").required(true).help("Where the drop-ins go"))

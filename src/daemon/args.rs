@@ -1,4 +1,4 @@
-//! The daemon's command line; also the source of clauded(8).
+//! The daemon's command line; also the source of clauded(1).
 
 use crate::config::Paths;
 use std::path::PathBuf;

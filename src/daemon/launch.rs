@@ -4,7 +4,7 @@ use crate::config::{Config, Paths};
 use crate::core::ids::InstanceName;
 use crate::platform::process::Launch;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the package puts the runner.
 const INSTALLED: &str = "/usr/lib/clauded/clauded-runner";
@@ -12,10 +12,13 @@ const INSTALLED: &str = "/usr/lib/clauded/clauded-runner";
 /// What is passed on from the daemon's environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 
-/// The runner's program: beside this one (a build tree, `/usr/local`), else where the package puts it.
-pub(super) fn runner_program() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(|dir| dir.join("clauded-runner")));
-    beside.filter(|path| path.is_file()).unwrap_or_else(|| INSTALLED.into())
+/// The runner of the clauded that is at `own`: beside it (a build tree), or where `make install` puts the two, whatever its
+/// PREFIX; else where the package puts it, also if it is not there, since a start of it then says so.
+fn runner_of(own: Option<&Path>) -> PathBuf {
+    let directory = own.and_then(Path::parent);
+    let beside = directory.map(|directory| directory.join("clauded-runner"));
+    let prefix = directory.and_then(Path::parent).map(|prefix| prefix.join("lib/clauded/clauded-runner"));
+    [beside, prefix].into_iter().flatten().find(|path| path.is_file()).unwrap_or_else(|| INSTALLED.into())
 }
 
 /// How to start an instance now.
@@ -36,5 +39,26 @@ pub(super) fn launch(config: &Config, paths: &Paths, name: &InstanceName) -> Lau
     if let Some(user) = &instance.user {
         tracing::warn!(instance = %name, "the process supervisor runs every instance as its own user; user = {user:?} is not in force");
     }
-    Launch { program: vec![runner_program().display().to_string()], environment, limits: instance.limits }
+    Launch { program: vec![runner_of(std::env::current_exe().ok().as_deref()).display().to_string()], environment, limits: instance.limits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_runner_is_found_beside_clauded_and_below_the_same_prefix() {
+        let prefix = tempfile::tempdir().expect("a directory");
+        let (own, installed, beside) =
+            (prefix.path().join("bin/clauded"), prefix.path().join("lib/clauded/clauded-runner"), prefix.path().join("bin/clauded-runner"));
+        for directory in ["bin", "lib/clauded"] {
+            fs::create_dir_all(prefix.path().join(directory)).expect("made");
+        }
+        assert_eq!(runner_of(Some(&own)), Path::new(INSTALLED));
+        for program in [installed, beside] {
+            fs::write(&program, "").expect("written");
+            assert_eq!(runner_of(Some(&own)), program);
+        }
+    }
 }

@@ -5,13 +5,14 @@ use super::identity::Identity;
 use crate::core::ids::InstanceName;
 use crate::core::queue;
 use crate::proto::link::{FromDaemon, FromRunner, Hello, LINE_MAX, VERSION};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// A caller that says nothing for that long is let go.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +20,11 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTBOX: usize = 4096;
 /// Connections at once, identified or not.
 const CONNECTIONS: usize = 1024;
+/// Connections of one instance at once: its runner's, and those of runners whose end has not been noticed.
+const CONNECTIONS_OF_ONE: usize = 4;
+
+/// How many more connections each instance may have.
+type Seats = Mutex<HashMap<InstanceName, Arc<Semaphore>>>;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,7 @@ enum LinkError {
 /// Serves runners until the engine is gone.
 pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let seats = Arc::new(Seats::default());
     let numbers = AtomicU64::new(1);
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -49,10 +56,10 @@ pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engin
             }
         };
         let number = numbers.fetch_add(1, Ordering::Relaxed);
-        let (identity, engine) = (identity.clone(), engine.clone());
+        let (identity, seats, engine) = (identity.clone(), seats.clone(), engine.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            match converse(stream, number, &identity, &engine).await {
+            match converse(stream, number, &identity, &seats, &engine).await {
                 Ok(()) => tracing::debug!(connection = number, "a runner has gone"),
                 Err(error) => tracing::warn!(connection = number, "runner link: {error}"),
             }
@@ -60,7 +67,7 @@ pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engin
     }
 }
 
-async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: &mpsc::Sender<Input>) -> Result<(), LinkError> {
+async fn converse(stream: UnixStream, number: u64, identity: &Identity, seats: &Seats, engine: &mpsc::Sender<Input>) -> Result<(), LinkError> {
     let peer = stream.peer_cred()?;
     let pid = peer.pid().and_then(|p| u32::try_from(p).ok()).unwrap_or_default();
     let (read, mut write) = stream.into_split();
@@ -70,6 +77,11 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: 
             let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
             return Err(LinkError::Refused(format!("process {pid} refused: {message}")));
         }
+    };
+    let Some(_seat) = seat(seats, &instance) else {
+        let message = format!("{instance} has {CONNECTIONS_OF_ONE} connections already");
+        let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
+        return Err(LinkError::Refused(message));
     };
     let mut lines = BufReader::new(read);
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, hear(&mut lines)).await {
@@ -95,6 +107,12 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: 
     };
     let _ = engine.send(Input::Unlinked(instance, invocation, number)).await;
     result
+}
+
+/// A seat among those of the instance, if there is one.
+fn seat(seats: &Seats, instance: &InstanceName) -> Option<OwnedSemaphorePermit> {
+    let mut seats = seats.lock().unwrap_or_else(PoisonError::into_inner);
+    seats.entry(instance.clone()).or_insert_with(|| Arc::new(Semaphore::new(CONNECTIONS_OF_ONE))).clone().try_acquire_owned().ok()
 }
 
 /// Passes on what the runner says.
@@ -162,4 +180,20 @@ async fn hear(lines: &mut BufReader<OwnedReadHalf>) -> Result<Option<FromRunner>
         return Err(LinkError::Protocol(if read == LINE_MAX { format!("a line over {LINE_MAX} bytes") } else { "half a line".to_owned() }));
     }
     serde_json::from_slice(&line).map(Some).map_err(|e| LinkError::Protocol(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_instance_cannot_take_the_seats_of_the_others() {
+        let seats = Seats::default();
+        let (a, b) = ("a".parse().expect("valid"), "b".parse().expect("valid"));
+        let taken: Vec<_> = (0..CONNECTIONS_OF_ONE).map(|_| seat(&seats, &a).expect("a seat")).collect();
+        assert!(seat(&seats, &a).is_none());
+        assert!(seat(&seats, &b).is_some());
+        drop(taken);
+        assert!(seat(&seats, &a).is_some());
+    }
 }

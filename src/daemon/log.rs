@@ -1,4 +1,4 @@
-//! Reads the agents' logs, which belong to users nobody trusts: no link is followed, nothing but a plain file is opened.
+//! Reads the agents' logs, which belong to users nobody trusts: no link below the instances' directory is followed, nothing but a plain file is opened.
 
 use crate::core::ids::{AttemptId, InstanceName};
 use rustix::fs::{Mode, OFlags};
@@ -56,26 +56,21 @@ impl Logs {
         }
         bases.sort_unstable();
         let Some(first) = bases.first().copied() else { return Ok(Piece { offset, bytes: Vec::new() }) };
-        let offset = offset.max(first);
-        for (at, base) in bases.iter().enumerate().rev() {
-            if *base > offset {
-                continue;
-            }
+        let mut offset = offset.max(first);
+        // At the end of an older file the newer one goes on.
+        for base in bases.iter().skip(bases.partition_point(|base| *base <= offset).saturating_sub(1)) {
             let name = PathBuf::from(format!("{prefix}{base}.jsonl"));
             let Some(file) = open_below(&logs, &name, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| named(&name, "open", e))? else { continue };
             if !file.metadata()?.is_file() {
                 return Err(named(&name, "read", io::Error::other("it is not a plain file")));
             }
+            offset = offset.max(*base);
             let mut bytes = vec![0; CHUNK];
             let read = file.read_at(&mut bytes, offset - base).map_err(|e| named(&name, "read", e))?;
-            bytes.truncate(read);
-            // At the end of an older file the newer one goes on.
-            if bytes.is_empty()
-                && let Some(next) = bases.get(at + 1).filter(|next| **next > offset)
-            {
-                return self.read(instance, attempt, *next);
+            if read > 0 {
+                bytes.truncate(read);
+                return Ok(Piece { offset, bytes });
             }
-            return Ok(Piece { offset, bytes });
         }
         Ok(Piece { offset, bytes: Vec::new() })
     }
@@ -132,6 +127,17 @@ mod tests {
         assert_eq!(read(0), Piece { offset: 100, bytes: b"hello ".to_vec() });
         assert_eq!(read(106), Piece { offset: 106, bytes: b"world".to_vec() });
         assert_eq!(read(111), Piece { offset: 111, bytes: Vec::new() });
+    }
+
+    #[test]
+    fn many_empty_pieces_are_no_way_to_end_the_daemon() {
+        let (_keep, logs, name, at) = world();
+        for base in 0..3000 {
+            fs::write(at.join(format!("task-7.1.{base}.jsonl")), "").expect("write");
+        }
+        fs::write(at.join("task-7.1.3000.jsonl"), "end").expect("write");
+        let read = std::thread::Builder::new().stack_size(256 << 10).spawn(move || logs.read(&name, ATTEMPT, 0).expect("readable"));
+        assert_eq!(read.expect("a thread").join().expect("it ends"), Piece { offset: 3000, bytes: b"end".to_vec() });
     }
 
     #[test]

@@ -5,8 +5,8 @@ use anyhow::{Context, bail};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,7 +49,7 @@ impl Sockets {
         let tcp = tcp.filter(|passed: &TcpListener| passed.local_addr().ok() == config.listen);
         let tcp = match (tcp, config.listen) {
             (Some(passed), _) => Some(passed),
-            (None, Some(address)) => Some(TcpListener::bind(address).with_context(|| format!("listening on {address} ([api] listen)"))?),
+            (None, Some(address)) => listen(address),
             (None, None) => None,
         };
         let link = bind(&paths.link_socket())?;
@@ -60,6 +60,12 @@ impl Sockets {
         }
         Ok(Self { api, tcp, link })
     }
+}
+
+/// Listens over TCP. That somebody else has the port is no reason to do without a fleet: the Unix socket is enough for that.
+fn listen(address: SocketAddr) -> Option<TcpListener> {
+    let why = |error: &io::Error| tracing::error!("no API and no metrics over TCP: listening on {address} ([api] listen): {error}");
+    TcpListener::bind(address).inspect_err(why).ok()
 }
 
 /// Binds a socket for root and the group; takes the place of one that nobody listens on.
@@ -101,17 +107,50 @@ pub(super) fn token(path: &Path) -> anyhow::Result<SecretString> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // Two random UUIDs: 244 random bits from the kernel.
             let token = SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(|| format!("making {}", path.display()))?;
-            file.write_all(token.expose_secret().as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("writing {}", path.display()))?;
+            keep(path, &token).with_context(|| format!("writing {}", path.display()))?;
             Ok(token)
         }
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
 
+/// Writes the token beside its place first: where the disk is full, a short file would stop every later start.
+fn keep(path: &Path, token: &SecretString) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    // One that was left lying; what is wrong with removing it is what is wrong with making it.
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let written = file.write_all(token.expose_secret().as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The kernel refuses each write to a file (`ulimit -f 0`), as on a full disk: this same test, run again under that limit.
+    #[test]
+    fn a_token_that_cannot_be_written_leaves_no_short_file() {
+        const CHILD: &str = "CLAUDED_TEST_TOKEN";
+        if let Some(path) = std::env::var_os(CHILD) {
+            assert!(token(Path::new(&path)).is_err_and(|e| e.to_string().starts_with("writing ")));
+            return;
+        }
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("token");
+        let own = std::env::current_exe().expect("this program");
+        let test = "daemon::sockets::tests::a_token_that_cannot_be_written_leaves_no_short_file";
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact \"$1\""]).arg(own).arg(test).env(CHILD, &path);
+        let output = child.output().expect("run");
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "something is left");
+        assert!(token(&path).is_ok(), "the next start is refused");
+    }
 
     #[test]
     fn a_token_is_made_once_and_kept_from_others() {
@@ -126,6 +165,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
         fs::write(&path, "short").expect("write");
         assert!(token(&path).is_err_and(|e| e.to_string().contains("32 characters")));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_costs_the_tcp_side_alone() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let paths = Paths { runtime: directory.path().into(), ..Paths::system() };
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let listen = Some(taken.local_addr().expect("an address"));
+        let sockets = Sockets::open(&Api { listen, token_file: "/none".into() }, &paths, Vec::new()).expect("the daemon goes on");
+        assert!(sockets.tcp.is_none());
+        assert!(UnixStream::connect(paths.api_socket()).is_ok());
     }
 
     #[test]

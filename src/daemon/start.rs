@@ -19,9 +19,11 @@ use clap::Parser;
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,8 +57,12 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            if args.check {
+                // The unit's ExecReload= asks: the status is that of the clauded which serves on.
+                return ExitCode::FAILURE;
+            }
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&plain(&format!("{error:#}")))]);
-            if is_hopeless(&error) && !args.check { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+            if is_hopeless(&error) { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -68,7 +74,9 @@ fn start_logging() {
     let registry = tracing_subscriber::registry().with(filter);
     match journal::layer() {
         Some(journal) => registry.with(journal).init(),
-        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        None => {
+            registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false)).init()
+        }
     }
 }
 
@@ -148,6 +156,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     });
     tokio::spawn(prune(store.clone(), shared.clone()));
 
+    let require_token = Arc::new(AtomicBool::new(config.metrics.require_token));
     let closing = store.clone();
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
@@ -165,7 +174,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let server = http::Server {
         service: verbs,
         identify: Arc::new(move |peer| who.caller(peer)),
-        access: http::Access { token: Some(token), require_token: config.metrics.require_token },
+        access: http::Access { token: Some(token), require_token: require_token.clone() },
     };
     let tcp = sockets.tcp.map(tokio::net::TcpListener::from_std).transpose()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -181,7 +190,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            _ = hup.recv() => reload(&paths, &shared, &identity, &inputs, &units).await,
+            _ = hup.recv() => reload(&paths, &config, &shared, &require_token, &identity, &inputs, &units).await,
         }
     }
     // The runners go on without us; what they say meanwhile waits in their spools.
@@ -255,13 +264,34 @@ async fn watch_units(
     }
 }
 
+/// The keys of a new configuration that only a start looks at, where they differ from what this clauded was started with.
+fn for_a_restart(started: &Config, new: &Config) -> Vec<&'static str> {
+    let keys = [
+        ("[fleet] supervisor", started.fleet.supervisor != new.fleet.supervisor),
+        ("[api] listen", started.api.listen != new.api.listen),
+        ("[api] token-file", started.api.token_file != new.api.token_file),
+        ("[store] path", started.store.path != new.store.path),
+    ];
+    keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
 /// Puts a new configuration in force; one that is wrong is refused and the old one stays.
-async fn reload(paths: &Paths, shared: &Arc<RwLock<Arc<Config>>>, identity: &Identity, engine: &mpsc::Sender<Input>, units: &Units) {
+async fn reload(
+    paths: &Paths,
+    started: &Config,
+    shared: &RwLock<Arc<Config>>,
+    require_token: &AtomicBool,
+    identity: &Identity,
+    engine: &mpsc::Sender<Input>,
+    units: &Units,
+) {
     match Config::load(paths) {
         Ok(config) => {
             let config = Arc::new(config);
             *shared.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
             identity.configure(config.clone());
+            require_token.store(config.metrics.require_token, Ordering::Relaxed);
+            let waiting = for_a_restart(started, &config).join(", ");
             // The engine lives as long as this loop.
             let _ = engine.send(Input::Configure(config)).await;
             // The generator compiles the new limits into drop-ins, and systemd applies them to what runs.
@@ -269,7 +299,12 @@ async fn reload(paths: &Paths, shared: &Arc<RwLock<Arc<Config>>>, identity: &Ide
                 tracing::error!("the new configuration is in force, but not the limits in it: {error}");
             }
             tracing::info!("the configuration was read again");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status("serving")]);
+            let mut status = "serving".to_owned();
+            if !waiting.is_empty() {
+                tracing::warn!("changed, but in force only after `systemctl restart clauded`: {waiting}");
+                status.push_str(&format!("; in force only after a restart of clauded: {waiting}"));
+            }
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
         }
         Err(problems) => {
             tracing::error!("the configuration was not changed, since the new one is wrong:\n{problems}");
@@ -303,6 +338,19 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_start_looks_at_is_told_by_its_key() {
+        let started = Config::default_for(&Paths::system());
+        let mut new = started.clone();
+        new.metrics.require_token = true;
+        new.store.keep = Duration::from_secs(1);
+        assert_eq!(for_a_restart(&started, &new), Vec::<&str>::new());
+        new.fleet.supervisor = Supervisor::Process;
+        new.api = crate::config::Api { listen: None, token_file: "/t".into() };
+        new.store.path = "/s".into();
+        assert_eq!(for_a_restart(&started, &new), ["[fleet] supervisor", "[api] listen", "[api] token-file", "[store] path"]);
+    }
 
     #[test]
     fn what_a_restart_cannot_mend_is_told_apart() {

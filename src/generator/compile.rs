@@ -8,8 +8,9 @@ use crate::core::limits::Limits;
 use std::path::{Path, PathBuf};
 
 /// The same name everywhere: of drop-ins with one name systemd takes the most specific alone (systemd.unit(5)), so the drop-in
-/// of an instance stands in for that of the template, and says everything itself.
-const DROP_IN: &str = "50-clauded.conf";
+/// of an instance stands in for that of the template, and says everything itself. Before 50, which systemctl set-property and
+/// SetUnitProperties take: what was set at run time holds until the next boot, whoever reloads meanwhile.
+const DROP_IN: &str = "40-clauded.conf";
 /// The credential's name, in `$CREDENTIALS_DIRECTORY`.
 const CREDENTIAL: &str = "agent-credential";
 /// The API's TCP side. Its unit file listens where [`Api`]'s default does.

@@ -39,7 +39,7 @@ fn compiled(text: &str) -> BTreeMap<String, Content> {
 }
 
 fn text<'c>(outputs: &'c BTreeMap<String, Content>, unit: &str) -> &'c str {
-    match &outputs[&format!("{unit}.d/50-clauded.conf")] {
+    match &outputs[&format!("{unit}.d/40-clauded.conf")] {
         Content::Text(text) => text.split_once('\n').expect("a heading").1,
         Content::Link(_) => panic!("{unit} is a link"),
     }
@@ -114,7 +114,7 @@ fn a_broken_configuration_at_boot_lets_nothing_start() {
     let broken = places(root.path(), "[fleet]\n\"a\\\\b 100%\" = 3\n");
     generate(&broken).expect("written");
     let written = tree(&broken.normal);
-    assert_eq!(written.keys().collect::<Vec<_>>(), [&broken.normal.join("claude-code@.service.d/50-clauded.conf")]);
+    assert_eq!(written.keys().collect::<Vec<_>>(), [&broken.normal.join("claude-code@.service.d/40-clauded.conf")]);
     let text = written.values().next().expect("one");
     assert!(text.contains("\n[Service]\nEnvironment=\"CLAUDED_CONFIG_ERROR=the configuration is broken: "), "{text}");
     assert!(text.contains("clauded.toml:2: fleet.\\\"a\\\\\\\\b 100%%\\\": unknown key") && text.ends_with("; run: claudectl config check\"\n"), "{text}");
@@ -154,7 +154,7 @@ fn running_twice_changes_nothing() {
 fn as_systemd_reads(directory: &Path, unit: &str) -> Option<String> {
     let analyze = Path::new("/usr/bin/systemd-analyze");
     if !analyze.exists() {
-        eprintln!("skipped: {} is not here; install systemd", analyze.display());
+        crate::skip::skip(&format!("drop-ins as systemd reads them: {} is not here; install systemd", analyze.display()));
         return None;
     }
     let load_path = format!("{}:/usr/lib/systemd/system:/lib/systemd/system", directory.display());

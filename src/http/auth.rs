@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use subtle::ConstantTimeEq;
 
 /// What anyone may ask on TCP without a token.
@@ -34,8 +35,8 @@ pub type Identify = Arc<dyn Fn(Peer) -> Caller + Send + Sync>;
 pub struct Access {
     /// The bearer token; without one (or with an empty one) only the open routes answer.
     pub token: Option<SecretString>,
-    /// Whether `/metrics` and `/health` need it too.
-    pub require_token: bool,
+    /// Whether `/metrics` and `/health` need it too; a reload may change it.
+    pub require_token: Arc<AtomicBool>,
 }
 
 /// How a request came in. [`super::Server`] puts it into the request's extensions.
@@ -84,7 +85,7 @@ fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Calle
     let refuse = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
     let given = request.headers().get(header::AUTHORIZATION);
     let Some(given) = given else {
-        let open = OPEN.contains(&route) && (route == "/" || !access.require_token);
+        let open = OPEN.contains(&route) && (route == "/" || !access.require_token.load(Ordering::Relaxed));
         if open && only_reads(request.method()) {
             return Ok(Caller { description: "TCP, without a token".to_owned(), role: Role::Reader });
         }

@@ -8,6 +8,8 @@ use super::service::Role;
 use super::{Access, BODY_MAX};
 use fake::{Rig, TOKEN};
 use hyper::Request;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn agents_and_readers_may_read_and_operators_may_act() {
@@ -51,18 +53,22 @@ async fn tcp_needs_the_token_but_for_the_open_routes() {
     }
     assert_eq!(rig.over_tcp("POST", "/api/v1/instances/a/start", &[("authorization", &right)]).await.status, 200);
     assert_eq!(*rig.fake.calls.lock().unwrap(), ["start a by holder of the API token, over TCP"]);
-    let access = Access { token: Some(TOKEN.to_owned().into()), require_token: false };
+    let access = Access { token: Some(TOKEN.to_owned().into()), ..Access::default() };
     assert!(!format!("{access:?}").contains(TOKEN), "Debug shows the token");
 }
 
 #[tokio::test]
 async fn metrics_can_be_closed_and_no_token_opens_nothing() {
-    let rig = Rig::with(Role::Operator, Access { token: Some(String::new().into()), require_token: true }).await;
+    let access = Access { token: Some(String::new().into()), require_token: Arc::new(true.into()) };
+    let closed = access.require_token.clone();
+    let rig = Rig::with(Role::Operator, access).await;
     assert_eq!(rig.over_tcp("GET", "/", &[]).await.status, 200);
     for path in ["/metrics", "/health", "/api/v1/tasks"] {
         assert_eq!(rig.over_tcp("GET", path, &[]).await.status, 401, "{path}");
         assert_eq!(rig.over_tcp("GET", path, &[("authorization", "Bearer ")]).await.status, 401, "{path}: an empty token is no token");
     }
+    closed.store(false, Ordering::Relaxed);
+    assert_eq!(rig.over_tcp("GET", "/metrics", &[]).await.status, 200, "a reload has opened it");
 }
 
 #[tokio::test]

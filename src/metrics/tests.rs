@@ -244,12 +244,7 @@ fn promtool() -> Option<PathBuf> {
 #[test]
 fn promtool_has_nothing_to_say() {
     let Some(promtool) = promtool() else {
-        assert!(
-            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-            "promtool is missing: apt-get download prometheus && dpkg-deb -x prometheus_*.deb DIR, then PROMTOOL=DIR/usr/bin/promtool"
-        );
-        println!("skipped: promtool not found; set PROMTOOL");
-        return;
+        return crate::skip::skip("promtool is missing: apt-get download prometheus && dpkg-deb -x prometheus_*.deb DIR, then PROMTOOL=DIR/usr/bin/promtool");
     };
     let mut child = Command::new(&promtool).args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(full().render(&snapshot(&["a", "b"])).unwrap().as_bytes()).unwrap();

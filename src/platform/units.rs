@@ -81,6 +81,14 @@ impl Command {
         }
     }
 
+    /// The instance that it is about.
+    pub fn instance(&self) -> Option<&InstanceName> {
+        match self {
+            Self::Start(name, _) | Self::Stop(name, _) | Self::Restart(name, _) | Self::SetLimits(name, ..) => Some(name),
+            Self::Reload(_) => None,
+        }
+    }
+
     /// systemd's method for it, for errors.
     pub fn method(&self) -> &'static str {
         match self {

@@ -15,6 +15,8 @@ mod limits;
 mod program;
 mod reply;
 mod root;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod stage;
 mod trust;
 mod work;

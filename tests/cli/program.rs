@@ -14,8 +14,7 @@ pub(crate) fn find() -> Option<&'static Path> {
     match FOUND.get_or_init(install) {
         Ok(path) => Some(path),
         Err(why) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "the real CLI must be there in CI: {why}");
-            eprintln!("skipped: the real CLI cannot be had: {why}");
+            crate::skip::skip(&format!("the real CLI cannot be had: {why}"));
             None
         }
     }

@@ -12,6 +12,13 @@ export CLAUDED_SOCKET=$world/run/api.sock PATH=$bin:$PATH
 bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
 show() { printf '$ %s\n' "$*"; "$@"; }
 
+# held STATES: what has to have become of the tasks, one a line: its number, its state, the reason of a failure.
+held() {
+    local shown
+    shown=$(claudectl task list --all | sed -nE 's/^([0-9]+) +([a-z]+( \([a-z-]+\))?) .*/\1 \2/p' | sort -n)
+    [ "$shown" = "$1" ] || { printf 'these are not the outcomes that were meant:\n%s\n' "$shown" >&2; exit 1; }
+}
+
 finish() {
     local status=$?
     trap - EXIT
@@ -55,7 +62,7 @@ case ${AGENT:-scripted} in
     *) echo "AGENT is \"scripted\" or \"claude\", not \"$AGENT\"" >&2; exit 1 ;;
 esac
 
-names="parser docs greedy"
+names="parser docs greedy" wanted=
 mkdir "$world/worktrees" "$world/run" "$world/state" "$world/instances"
 if command -v git >/dev/null; then
     bold "A git repository with three worktrees"
@@ -110,13 +117,16 @@ else
 $(add --instance docs --type docs --title "Take a second" $'sleep 1s\ncost 0.01\nsay done')
 $(add --any --type feature --title "Whoever is free" $'write any.txt free\ncost 0.01\nsay done')
 $(add --instance docs --type bugfix --title "Not logged in" "fail auth")"
+    wanted=$'1 succeeded\n2 succeeded\n3 succeeded\n4 failed (auth)\n5 failed'
     if claudectl status greedy -o json | grep -q '"memory_max": *[0-9]'; then
         tasks="$tasks
 $(add --instance greedy --type bugfix --title "Takes more memory than it may" $'alloc 512M\nsay never said')"
+        wanted+=' (oom)'
     else
         echo "(no writable cgroup with a memory controller here: the limit that is exceeded is the time)"
         tasks="$tasks
 $(add --instance greedy --type bugfix --title "Takes more time than it may" --timeout 2s "hang")"
+        wanted+=' (timeout)'
     fi
 fi
 # Some of them are meant to fail, which is what `task wait` says with status 1.
@@ -125,6 +135,7 @@ claudectl task wait --timeout 120s $tasks || [ $? = 1 ]
 
 bold "What became of them"
 show claudectl task list --all
+[ -z "$wanted" ] || held "$wanted"
 bold "The instances"
 show claudectl status
 bold "What Prometheus would see"

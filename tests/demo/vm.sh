@@ -23,6 +23,13 @@ fi
 show() { printf '$ %s\n' "$*"; "$@"; }
 bold() { printf '\n== %s\n' "$*"; }
 
+# held STATES: what has to have become of the tasks, one a line: its number, its state, the reason of a failure.
+held() {
+    local shown
+    shown=$(claudectl task list --all | sed -nE 's/^([0-9]+) +([a-z]+( \([a-z-]+\))?) .*/\1 \2/p' | sort -n)
+    [ "$shown" = "$1" ] || { printf 'these are not the outcomes that were meant:\n%s\n' "$shown" >&2; exit 1; }
+}
+
 bold "$(. /etc/os-release && echo "$PRETTY_NAME"), $(systemctl --version | head -n 1), Linux $(uname -r): apt install ./clauded.deb"
 bash install.sh
 bold "A git repository with three worktrees"
@@ -49,6 +56,7 @@ claudectl task wait --timeout 240s $tasks || [ $? = 1 ]
 
 bold "What became of them"
 show claudectl task list --all
+held $'1 succeeded\n2 succeeded\n3 succeeded\n4 failed (auth)\n5 failed (oom)'
 bold "The instances"
 show claudectl status
 show systemctl status --no-pager --lines=0 claude-code@greedy

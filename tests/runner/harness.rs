@@ -30,8 +30,7 @@ pub(crate) fn both(test: impl Fn(Kind)) {
     if cgroup_root().is_some() {
         test(Kind::Cgroup);
     } else {
-        eprintln!("skipped with a cgroup: no writable cgroup v2 tree");
-        assert!(std::env::var_os("CI").is_none(), "in CI a cgroup v2 tree must be writable");
+        crate::skip::skip("a runner with a cgroup: no cgroup v2 tree is writable");
     }
 }
 

@@ -7,4 +7,6 @@ mod ending;
 mod harness;
 mod link;
 mod samples;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod work;

@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PROMETHEUS=target/tools/prometheus
-PACKAGES=(mmdebstrap systemd-container gcc libc6-dev cpio xz-utils zstd e2fsprogs jq debhelper dpkg-dev lintian binutils python3 python3-venv shellcheck systemd git)
-PROGRAMS=(mmdebstrap systemd-nspawn gcc cpio xz zstd mke2fs jq dh lintian objdump python3 shellcheck systemd-analyze git qemu-system-x86_64 qemu-img)
+PACKAGES=(mmdebstrap systemd-container gcc libc6-dev cpio xz-utils zstd e2fsprogs jq debhelper dpkg-dev lintian binutils python3 python3-venv shellcheck man-db systemd git)
+PROGRAMS=(mmdebstrap systemd-nspawn gcc cpio xz zstd mke2fs jq dh lintian objdump python3 shellcheck man systemd-analyze git qemu-system-x86_64 qemu-img)
 
 missing() { local p; for p in "${PROGRAMS[@]}"; do command -v "$p" >/dev/null || echo "$p"; done; }
 

@@ -175,7 +175,7 @@ pub(super) struct Rig {
 impl Rig {
     /// Everyone on the Unix socket has that role.
     pub(super) async fn new(role: Role) -> Self {
-        Self::with(role, Access { token: Some(TOKEN.to_owned().into()), require_token: false }).await
+        Self::with(role, Access { token: Some(TOKEN.to_owned().into()), ..Access::default() }).await
     }
 
     pub(super) async fn with(role: Role, access: Access) -> Self {

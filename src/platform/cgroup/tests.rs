@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 pub(super) struct Scratch(Group);
 
 impl Scratch {
-    /// `None` (said on stderr) where no v2 tree is writable.
+    /// `None` (a skip) where no v2 tree is writable.
     pub(super) fn new(name: &str) -> Option<Self> {
         let own = of_process(std::process::id()).expect("own cgroup");
         let made = mount().map(|m| Group::at(m.join(own.trim_start_matches('/'))).child(&format!("clauded-test-{name}-{}", std::process::id())));
         match made {
             Some(Ok(group)) => Some(Self(group)),
             other => {
-                eprintln!("skipped: no writable cgroup v2 tree here: {other:?}");
+                crate::skip::skip(&format!("cgroup {name}: no writable cgroup v2 tree here: {other:?}"));
                 None
             }
         }

@@ -1,9 +1,10 @@
 //! One connection's life: catch up, then answer every signal about one of our units with one look at it. Whoever was
-//! touched while being looked at is looked at again, so a burst of signals costs two looks and none is missed.
+//! touched while being looked at is looked at again, so a burst of signals costs two looks and none is missed. A verb is
+//! answered after a look: who then asks for the state is told what the verb did.
 
 use super::calls::{Systemd, is_away};
 use super::signals::{Signal, Subject, listen};
-use super::verbs::{JobEnd, Listeners, perform};
+use super::verbs::{Answer, JobEnd, Listeners, perform};
 use super::{Bus, Command};
 use crate::core::ids::InstanceName;
 use crate::core::instance::Observation;
@@ -20,6 +21,8 @@ struct Known {
     /// Whether [`UnitEvent::CaughtUp`] waits for it.
     awaited: bool,
     last: Option<Box<Observation>>,
+    /// For those who wait for it.
+    answers: Vec<Answer>,
 }
 
 /// The result of one look.
@@ -31,6 +34,7 @@ pub(super) struct Session {
     bus: Bus,
     signals: mpsc::UnboundedReceiver<Signal>,
     looks: (mpsc::UnboundedSender<Looked>, mpsc::UnboundedReceiver<Looked>),
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     known: HashMap<InstanceName, Known>,
     /// Whether a [`UnitEvent::CaughtUp`] is owed.
     behind: bool,
@@ -43,8 +47,8 @@ impl Session {
         let systemd = Systemd::connect(bus).await?;
         let signals = listen(&systemd, bus).await?;
         systemd.subscribe().await?;
-        let mut session =
-            Self { systemd, bus, signals, looks: mpsc::unbounded_channel(), known: HashMap::new(), behind: false, listeners: Listeners::default(), events };
+        let (looks, answers) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let mut session = Self { systemd, bus, signals, looks, answers, known: HashMap::new(), behind: false, listeners: Listeners::default(), events };
         session.catch_up().await?;
         Ok(session)
     }
@@ -58,10 +62,23 @@ impl Session {
                 command = commands.recv() => match command {
                     None => return None,
                     Some(command) => {
-                        tokio::spawn(perform(self.systemd.clone(), self.bus.supervisor(), self.listeners.clone(), command));
+                        let performed = perform(self.systemd.clone(), self.bus.supervisor(), self.listeners.clone(), command);
+                        let answers = self.answers.0.clone();
+                        tokio::spawn(async move {
+                            if let Err(unheard) = answers.send(performed.await) {
+                                // The session is over; the next one looks at everything anyway.
+                                unheard.0.give();
+                            }
+                        });
                         Ok(())
                     }
                 },
+                answer = self.answers.1.recv() => {
+                    if let Some(answer) = answer {
+                        self.look_and_answer(answer);
+                    }
+                    Ok(())
+                }
             };
             if let Err(error) = outcome {
                 return Some(error);
@@ -100,6 +117,12 @@ impl Session {
         Ok(())
     }
 
+    fn look_and_answer(&mut self, answer: Answer) {
+        let Some(name) = answer.about.clone() else { return answer.give() };
+        self.look(name.clone(), false);
+        self.known.entry(name).or_default().answers.push(answer);
+    }
+
     fn look(&mut self, name: InstanceName, awaited: bool) {
         let known = self.known.entry(name.clone()).or_default();
         known.awaited |= awaited;
@@ -129,6 +152,7 @@ impl Session {
             found => found?,
         };
         let again = std::mem::take(&mut known.again);
+        let answers = if again { Vec::new() } else { std::mem::take(&mut known.answers) };
         match found {
             Some(seen) if known.last.as_deref() == Some(&seen) && !known.awaited => {}
             Some(seen) => {
@@ -143,6 +167,7 @@ impl Session {
                 self.report(UnitEvent::Gone(name.clone()));
             }
         }
+        answers.into_iter().for_each(Answer::give);
         if again {
             self.look(name, false);
         } else if let Some(known) = self.known.get_mut(&name) {

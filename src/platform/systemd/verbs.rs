@@ -1,4 +1,4 @@
-//! The verbs: each asks systemd for a job and answers when that job is over.
+//! The verbs: each asks systemd for a job and has its answer when that job is over.
 
 use super::calls::{Systemd, is_away};
 use super::properties::{Properties, observation, settings};
@@ -10,7 +10,7 @@ use crate::platform::units::{Command, Done, UnitError};
 use backon::{ExponentialBuilder, Retryable};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zbus::OwnedObjectPath;
 
 /// What the verbs that wait are told.
@@ -62,8 +62,23 @@ impl From<zbus::Error> for Failure {
     }
 }
 
-/// Carries out one command and answers it.
-pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) {
+/// What one command came to, for whoever asked.
+pub(super) struct Answer {
+    /// The instance that it touched, if it was about one.
+    pub(super) about: Option<InstanceName>,
+    outcome: Result<Done, UnitError>,
+    reply: oneshot::Sender<Result<Done, UnitError>>,
+}
+
+impl Answer {
+    pub(super) fn give(self) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(self.outcome);
+    }
+}
+
+/// Carries out one command.
+pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) -> Answer {
     let (unit, method) = (command.unit(), command.method());
     // A call that systemd missed while it executed itself anew is made again: what it asks for is a state, not a step.
     let delays = ExponentialBuilder::default().with_min_delay(Duration::from_millis(20)).with_max_delay(Duration::from_millis(500)).without_max_times();
@@ -78,8 +93,7 @@ pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listener
         Failure::Bus(error) => UnitError::Refused { unit, method, message: error.to_string() },
         Failure::Job { result, hint } => UnitError::Job { unit, method, result, hint },
     });
-    // Whoever asked may have gone.
-    let _ = command.reply().send(outcome);
+    Answer { about: command.instance().cloned(), outcome, reply: command.reply() }
 }
 
 /// How long a verb waits for a systemd that has left the bus to execute itself anew.

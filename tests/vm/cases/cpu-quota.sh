@@ -1,5 +1,6 @@
 # A busy loop is throttled to its quota; the kernel's own counters say so.
 # lanes: vm
+# vm-releases: bookworm trixie bullseye
 # timeout: 200
 
 instance busy

@@ -12,3 +12,5 @@ same 'its state' "$(property claude-code@loop.service ActiveState)" failed
 between 'restarts' "$(property claude-code@loop.service NRestarts)" 4 5
 gave_up() { claudectl status loop -o json | jq -e '.active == "failed" and (.status | test("9"))' >/dev/null; }
 wait_until 60 'status says failed, and why' gave_up
+event=$(wait_event 60 '"kind":"instance-gave-up"')
+same 'an event tells it, and why' "$(jq -r '"\(.instance) \(.cause)"' <<<"$event")" 'loop exit-code'

@@ -1,5 +1,6 @@
 # The main job: start an unconfigured instance by its directory's name, give it a task, wait, look at what is known of it.
 # lanes: vm container
+# vm-releases: bookworm trixie bullseye
 
 check 'clauded runs' systemctl -q is-active clauded.service
 instance feature-x
@@ -17,6 +18,21 @@ ended "$any" succeeded
 if [ "$TB_MODE" = vm ]; then
   between 'CPU seconds' "$(of "$id" '.history[0] | .cpu_user_seconds + .cpu_system_seconds')" 0.001 60
   between 'peak memory' "$(of "$id" '.history[0].memory_peak_bytes // 100000')" 50000 200000000
+  # What the disk has written is counted as it gets there, so an agent that waits for that.
+  cat >/etc/clauded/clauded.toml.d/60-case.toml <<'TOML'
+[profiles.writer]
+agent = "command"
+command = ["/bin/dd", "if=/dev/zero", "of=big", "bs=1M", "count=4", "conv=fsync"]
+[instances.writer]
+profile = "writer"
+TOML
+  systemctl reload clauded.service
+  instance writer
+  written=$(add writer 'write')
+  ended "$written" succeeded
+  between 'bytes written' "$(of "$written" '.history[0].io_write_bytes')" $((4 << 20)) $((6 << 20))
+  for r in cpu memory io; do between "seconds stalled on $r" "$(of "$written" ".history[0].${r}_stall_seconds // -1")" 0 60; done
+  claudectl stop writer
 fi
 check 'metrics' grep -qE '^clauded_[a-z_]+.*feature-x' <(curl -sf http://127.0.0.1:8888/metrics)
 claudectl stop feature-x

@@ -17,5 +17,12 @@ same 'an agent that adds a task' "$(api -H 'content-type: application/json' -d '
 check 'gets a problem with a code' jq -e '.code and .detail and .status == 403' /run/answer
 same 'an agent that stops its neighbour' "$(api -X POST http://x/api/v1/instances/a/stop)" 403
 same 'TCP without a token' "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/api/v1/instances)" 401
+bearer() { curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $1" http://127.0.0.1:8888/api/v1/instances; }
+same 'with a wrong one' "$(bearer "$(tr a-f0-9 0-9a-f </var/lib/clauded/token)")" 401
+same 'with the right one' "$(bearer "$(cat /var/lib/clauded/token)")" 200
 same 'the store is for root alone' "$(stat -c '%a %U' /var/lib/clauded)" '700 root'
 same "an instance's state is its own" "$(stat -c '%a %U' "$STATE/instances/a")" '700 claude-code'
+refute 'nobody moves it away but root' runuser -u claude-code -- mv "$STATE/instances/a" "$STATE/instances/b"
+install -d -o nobody "$STATE/worktrees/of-nobody"
+refute "nor another user's worktree" runuser -u claude-code -- mv "$STATE/worktrees/of-nobody" "$STATE/worktrees/c"
+check 'worktrees can be made there' runuser -u claude-code -- mkdir "$STATE/worktrees/d"

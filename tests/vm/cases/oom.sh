@@ -1,5 +1,6 @@
 # A task that allocates past its limit is killed, and nothing else is: not its runner, not its neighbour, not its neighbour's task.
 # lanes: vm
+# vm-releases: bookworm trixie bullseye
 # timeout: 300
 
 instance victim neighbour

@@ -1,14 +1,15 @@
 # A fresh installation, removal, and purge: what is there, what is gone, what is kept.
-# lanes: container
+# lanes: container vm
+# vm-releases: bookworm
 # fresh: yes
 # files: deb
 # timeout: 500
 
-dpkg -i deb/clauded.deb
+apt-get install -y -q ./deb/clauded.deb
 same 'the user' "$(getent passwd claude-code | cut -d: -f5-)" 'Claude Code agents:/var/lib/claude-code:/usr/sbin/nologin'
 same 'the group' "$(id -gn claude-code)" claude-code
-for d in '/var/lib/claude-code 755' '/var/lib/claude-code/instances 755' '/var/lib/claude-code/worktrees 2770'; do
-  same "${d% *}" "$(stat -c '%a %U:%G' "${d% *}")" "${d#* } claude-code:claude-code"
+for d in '/var/lib/claude-code 755 root:root' '/var/lib/claude-code/instances 755 root:root' '/var/lib/claude-code/worktrees 3770 root:claude-code'; do
+  same "${d%% *}" "$(stat -c '%a %U:%G' "${d%% *}")" "${d#* }"
 done
 same /etc/clauded "$(stat -c '%a %U:%G' /etc/clauded)" '755 root:root'
 for u in clauded.service clauded.socket clauded-tcp.socket; do check "$u is enabled" systemctl -q is-enabled $u; done
@@ -41,5 +42,5 @@ same 'failed units' "$(systemctl list-units --failed --no-legend --plain | grep 
 
 # /usr/share/man is not unpacked in the machine, so that is asked of the package
 dpkg-deb -c deb/clauded.deb >/tmp/contents
-for f in ./usr/share/man/man1/claudectl.1.gz ./usr/share/man/man5/clauded.toml.5.gz; do check "$f" grep -qF "$f" /tmp/contents; done
+for f in ./usr/share/man/man1/claudectl.1.gz ./usr/share/man/man5/clauded.toml.5.gz ./usr/share/doc/clauded/examples/three-agents.toml; do check "$f" grep -qF "$f" /tmp/contents; done
 check 'a completion' grep -qE '[1-9][0-9]* [^ ]+ [^ ]+ ./usr/share/bash-completion/completions/claudectl$' /tmp/contents

@@ -6,9 +6,15 @@ systemctl daemon-reexec
 instance b
 systemctl stop claude-code@a
 state() { [ "$(claudectl status -o json | jq -r ".[] | select(.name == \"$1\") | .active")" = "$2" ]; }
+stopped() { ! state a active; }
 wait_until 60 'it saw the start' state b active
-refute 'a is not active' state a active
+wait_until 60 'and the stop' stopped
+for i in 1 2 3; do
+  claudectl start a
+  check "its own start works, and is known ($i)" state a active
+  claudectl stop a
+  check "its own stop likewise ($i)" stopped
+done
 claudectl start a
-check 'its own start works' state a active
 id=$(add a 'say hi')
 ended "$id" succeeded

@@ -9,3 +9,5 @@ lowest() { [ "$(claudectl status -o json | jq -r '.[] | select(.name == "a") | .
 check 'and is the one that binds' lowest $((123 << 20))
 systemctl set-property --runtime claude-code-a.slice MemoryMax=124M
 wait_until 20 'the next one too' shown $((124 << 20))
+event=$(wait_event 20 '"kind":"limits-changed"')
+check 'an event tells it' grep -q MemoryMax <<<"$event"

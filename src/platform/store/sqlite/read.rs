@@ -14,13 +14,19 @@ macro_rules! task_columns {
     };
 }
 
-/// A query for [`StoredTaskRow`]s, up to its conditions.
+/// A query for [`StoredTaskRow`]s, up to its conditions. Pages are without the prompts: a page of the longest would not fit the
+/// daemon's memory.
 macro_rules! select_tasks {
     ($rest:expr) => {
+        select_tasks!("''", $rest)
+    };
+    ($prompt:expr, $rest:expr) => {
         concat!(
             "SELECT ",
             task_columns!(),
-            ", title, prompt, timeout, max_turns, finished, \
+            ", title, ",
+            $prompt,
+            " AS prompt, timeout, max_turns, finished, \
              (SELECT detail FROM attempts WHERE task = tasks.id ORDER BY number DESC LIMIT 1) AS detail FROM tasks ",
             $rest
         )
@@ -76,11 +82,11 @@ impl SqliteStore {
     /// The file cannot be read.
     pub async fn task(&self, id: TaskId) -> Result<Option<StoredTask>, StoreError> {
         let row: Result<Option<StoredTaskRow>, Fault> =
-            sqlx::query_as(select_tasks!("WHERE id = ?1")).bind(id.0).fetch_optional(&self.readers).await.map_err(Fault::from);
+            sqlx::query_as(select_tasks!("prompt", "WHERE id = ?1")).bind(id.0).fetch_optional(&self.readers).await.map_err(Fault::from);
         row.and_then(|row| row.map(StoredTask::try_from).transpose()).map_err(self.at("read a task"))
     }
 
-    /// Tasks, newest first.
+    /// Tasks, newest first, without their prompts.
     ///
     /// # Errors
     /// The file cannot be read.
