@@ -14,7 +14,7 @@ type Section = (&'static str, String);
 /// The exit codes of clauded.
 const DAEMON_STATUS: &str = "  0   an orderly stop; with --check, no problems\n  1   anything that a restart may mend; with --check, problems\n  78  what a restart cannot mend (EX_CONFIG): a wrong configuration, a damaged or newer store, a second clauded; systemd does not restart it";
 /// The exit codes of clauded-runner.
-const RUNNER_STATUS: &str = "  0   an orderly stop\n  1   anything that a restart may mend\n  78  what a restart cannot mend (EX_CONFIG): a bad name, a missing directory, a wrong configuration; systemd does not restart it";
+const RUNNER_STATUS: &str = "  0   an orderly stop\n  1   anything that a restart may mend\n  75  another runner has the instance's state (EX_TEMPFAIL)\n  78  what a restart cannot mend (EX_CONFIG): a bad name, a missing directory, a wrong configuration; systemd does not restart it";
 /// What clauded-runner reads from its environment.
 const RUNNER_ENVIRONMENT: &str = "  CLAUDED_DIRECTORY            the instance's working directory [default: $CLAUDED_WORKTREE_ROOT/NAME]
   CLAUDED_WORKTREE_ROOT        [default: /var/lib/claude-code/worktrees]

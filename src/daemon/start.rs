@@ -215,7 +215,7 @@ fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>
         Supervisor::Auto | Supervisor::Systemd => systemd::spawn(systemd::Bus::System, events),
         Supervisor::SystemdUser => systemd::spawn(systemd::Bus::Session, events),
         Supervisor::Process => {
-            let (paths_of, config) = (paths.clone(), config.clone());
+            let (paths_of, config, fleet) = (paths.clone(), config.clone(), config.clone());
             let launch = move |name: &InstanceName| {
                 let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
                 launch::launch(&config, &paths_of, name)
@@ -225,6 +225,7 @@ fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>
                     state: paths.state.join("supervisor"),
                     runtime: paths.runtime.clone(),
                     launch: Box::new(launch),
+                    fleet: Box::new(move || fleet.read().unwrap_or_else(PoisonError::into_inner).fleet.limits),
                     policy: process::Policy::default(),
                 },
                 events,

@@ -1,5 +1,6 @@
 //! Files that are whole or not there, and on disk when the call returns: write, fsync, rename, fsync of the directory.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -58,6 +59,20 @@ pub(super) fn directory(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("create directory", path))
 }
 
+/// Takes the lock that a file stands for; the kernel gives it back when the process ends, however it does (flock(2)). `None` if
+/// another process has it.
+///
+/// # Errors
+/// Names the file.
+pub(super) fn lock(path: &Path) -> Result<Option<Flock<File>>, FileError> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(FileError::of("open", path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(FileError::of("lock", path)(error.into())),
+    }
+}
+
 /// Removes a file; one that is not there is fine.
 ///
 /// # Errors
@@ -99,6 +114,16 @@ mod tests {
     fn an_error_names_the_verb_and_the_path() {
         let error = write(Path::new("/dev/full/x"), b"x").expect_err("not a directory").to_string();
         assert!(error.starts_with("create /dev/full/x.new: "), "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_had_by_one_at_a_time() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("lock");
+        let held = lock(&path).expect("opened");
+        assert!(held.is_some() && lock(&path).expect("opened").is_none());
+        drop(held);
+        assert!(lock(&path).expect("opened").is_some());
     }
 
     #[test]

@@ -37,9 +37,10 @@ pub(super) async fn keep(path: PathBuf, heard: mpsc::Sender<Heard>) {
         if let Some(bell) = &bell {
             bell.listen();
         }
-        let why = match UnixStream::connect(&path).await {
+        let mut up = false;
+        let ended = match UnixStream::connect(&path).await {
             Ok(stream) => {
-                told.clear();
+                up = true;
                 let (sender, outgoing) = mpsc::channel(WAITING);
                 if heard.send(Heard::Up(sender)).await.is_err() {
                     return;
@@ -48,17 +49,24 @@ pub(super) async fn keep(path: PathBuf, heard: mpsc::Sender<Heard>) {
                 let ended = talk(stream, outgoing, &heard, &mut welcome).await;
                 if welcome {
                     pause = pauses();
+                    told.clear();
                 }
-                ended.map_or_else(|error| error.to_string(), |()| "the daemon closed the connection".to_owned())
+                ended
             }
-            Err(error) => format!("connect to {}: {error}", path.display()),
+            Err(error) => Err(io::Error::new(error.kind(), format!("connect to {}: {error}", path.display()))),
         };
+        let refused = ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let why = ended.map_or_else(|error| error.to_string(), |()| "the daemon closed the connection".to_owned());
         // The same reason once a second for hours says nothing new.
-        if why != told {
-            told.clone_from(&why);
-            if heard.send(Heard::Down(why)).await.is_err() {
-                return;
-            }
+        let new = why != told;
+        match refused {
+            true if new => tracing::error!("no connection to clauded: {why}"),
+            false if new => tracing::info!("no connection to clauded: {why}"),
+            _ => {}
+        }
+        told.clone_from(&why);
+        if (new || up) && heard.send(Heard::Down(why)).await.is_err() {
+            return;
         }
         tokio::select! {
             () = tokio::time::sleep(pause.next().unwrap_or(Duration::from_secs(1))) => {}
@@ -90,6 +98,9 @@ async fn talk(mut stream: UnixStream, mut outgoing: mpsc::Receiver<FromRunner>, 
             lines.push(buffer.get(..n).unwrap_or_default(), |line| messages.push(parse(&line)));
             for message in messages.into_iter().flatten() {
                 *welcome |= matches!(message, FromDaemon::Welcome);
+                if let FromDaemon::Refused { message } = message {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it refuses this runner: {message}")));
+                }
                 if heard.send(Heard::Said(Box::new(message))).await.is_err() {
                     return Ok(());
                 }
@@ -102,11 +113,12 @@ async fn talk(mut stream: UnixStream, mut outgoing: mpsc::Receiver<FromRunner>, 
             line.push(b'\n');
             writer.write_all(&line).await?;
         }
-        Ok(())
+        Ok::<_, io::Error>(())
     };
     tokio::select! {
         ended = read => ended,
-        ended = write => ended,
+        // A failure is left to the reader: a peer that hung up may have said why, and that is still there to be read.
+        Ok(()) = write => Ok(()),
     }
 }
 

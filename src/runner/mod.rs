@@ -23,6 +23,7 @@ mod watch;
 use crate::platform::journal;
 use settings::{Settings, SettingsError};
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -30,11 +31,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// What a restart cannot mend (sysexits.h(3head) `EX_CONFIG`; the unit has it in `RestartPreventExitStatus=`).
 const EX_CONFIG: u8 = 78;
 
+/// Another runner has the instance's state (`EX_TEMPFAIL`): a restart mends it once that one has ended.
+const EX_TEMPFAIL: u8 = 75;
+
 /// What ends the runner before its time.
 #[derive(Debug, thiserror::Error)]
 enum Fatal {
     #[error("no signal handler: {0}")]
     Signals(io::Error),
+    #[error("another runner works on {path}; it has to end first (fuser {path}/lock names it)", path = .0.display())]
+    Occupied(PathBuf),
     #[error("the runner's cgroup cannot be used: {0}")]
     Confinement(io::Error),
     #[error(transparent)]
@@ -47,7 +53,8 @@ enum Fatal {
     Runtime(io::Error),
 }
 
-/// The program `clauded-runner NAME`. Exit status 0 after an orderly stop, 78 for what a restart cannot mend, else 1.
+/// The program `clauded-runner NAME`. Exit status 0 after an orderly stop, 78 for what a restart cannot mend, 75 while another runner has the instance's state,
+/// else 1.
 pub fn run() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let settings = match Settings::load(&arguments, |key| std::env::var_os(key)) {
@@ -63,7 +70,7 @@ pub fn run() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fatal::Runtime);
     match runtime.and_then(|runtime| runtime.block_on(supervisor::run(settings))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => give_up(&error.to_string(), 1),
+        Err(error) => give_up(&error.to_string(), if matches!(error, Fatal::Occupied(_)) { EX_TEMPFAIL } else { 1 }),
     }
 }
 

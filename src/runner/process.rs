@@ -96,6 +96,11 @@ impl Process {
         self.deadline
     }
 
+    /// Whether the first step of its ending has been taken.
+    pub(super) fn is_ending(&self) -> bool {
+        self.step != Step::Runs
+    }
+
     /// Begins its ending after that time, unless it has begun.
     pub(super) fn end_after(&mut self, time: Duration) {
         if self.step == Step::Runs {

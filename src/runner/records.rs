@@ -36,13 +36,14 @@ impl Records {
         self.directory.join(format!("{attempt}.json"))
     }
 
-    /// Writes or replaces a record; it survives a power cut.
+    /// Writes or replaces a record; it survives a power cut. A stop that was noted stays noted.
     ///
     /// # Errors
     /// Names the file.
     pub(super) fn write(&self, record: &Record) -> Result<(), FileError> {
         let path = self.path(record.attempt);
-        let bytes = serde_json::to_vec(record).map_err(|e| FileError::of("encode", &path)(e.into()))?;
+        let stopping = record.stopping || self.read(record.attempt).is_some_and(|before| before.stopping);
+        let bytes = serde_json::to_vec(&Record { stopping, ..record.clone() }).map_err(|e| FileError::of("encode", &path)(e.into()))?;
         durable::write(&path, &bytes)
     }
 
@@ -97,6 +98,9 @@ mod tests {
         records.write(&record).expect("write");
         assert_eq!(records.all().expect("read").first(), Some(&record));
         records.mark_stopping(attempt).expect("mark");
+        // The attempt, which knows nothing of the stop, goes on in another session.
+        let record = Record { session: None, ..record };
+        records.write(&record).expect("write");
         assert_eq!(records.all().expect("read"), [Record { stopping: true, ..record }]);
         records.remove(attempt).expect("remove");
         records.mark_stopping(attempt).expect("nothing to mark");

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::spool::Spool;
 use super::status::{Status, roughly};
 use super::task::{self, Note, Place};
-use super::{Fatal, leftovers};
+use super::{Fatal, durable, leftovers};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::ids::AttemptId;
 use crate::core::usage::KernelUsage;
@@ -39,6 +39,8 @@ struct Current {
     grace: Duration,
     orders: mpsc::Sender<StopCause>,
     progress: Option<Box<Progress>>,
+    /// Why it does not end, as long as that is so.
+    stuck: Option<String>,
 }
 
 struct Supervisor {
@@ -66,6 +68,8 @@ struct Supervisor {
 pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::Signals)?;
+    // What an attempt of another runner has started is no left-over.
+    let _lock = durable::lock(&settings.state.join("lock"))?.ok_or_else(|| Fatal::Occupied(settings.state.clone()))?;
     let confinement = Confinement::take(settings.cgroup.as_deref(), &settings.name).map_err(Fatal::Confinement)?;
     let records = Records::new(&settings.state);
     let mut spool = Spool::open(&settings.state)?;
@@ -105,7 +109,11 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
             _ = interrupt.recv() => it.stop(),
             () = alarm(again) => it.after_spooling(),
             () = alarm(stopping) => break,
-            () = tick(&mut watchdog) => it.status.alive(),
+            () = tick(&mut watchdog) => {
+                it.status.alive();
+                // The time goes on where nobody says a word.
+                it.show();
+            }
         }
     }
     it.status.stopping("stopped");
@@ -178,7 +186,6 @@ impl Supervisor {
             }
             Heard::Said(said) => self.said(*said),
             Heard::Down(why) => {
-                tracing::info!("no connection to clauded: {why}");
                 self.link = None;
                 self.alone = why;
             }
@@ -199,7 +206,8 @@ impl Supervisor {
                     let _ = current.orders.try_send(StopCause::Cancelled);
                 }
             }
-            FromDaemon::Refused { message } => tracing::error!("clauded refuses this runner: {message}"),
+            // The link ends with it, and tells why.
+            FromDaemon::Refused { .. } => {}
         }
     }
 
@@ -218,7 +226,8 @@ impl Supervisor {
         }
         let (orders, receiver) = mpsc::channel(4);
         tracing::info!(%attempt, "attempt {attempt} begins: {}", work.title);
-        self.current = Some(Current { attempt, title: work.title.clone(), began: Instant::now(), grace: work.profile.kill_grace, orders, progress: None });
+        self.current =
+            Some(Current { attempt, title: work.title.clone(), began: Instant::now(), grace: work.profile.kill_grace, orders, progress: None, stuck: None });
         self.tasks.spawn(task::run(work, self.place.clone(), receiver, self.notes.clone()));
     }
 
@@ -255,12 +264,10 @@ impl Supervisor {
             Note::Started { pid, session, cgroup } => self.spool(Event::Started { attempt, session, pid, cgroup }),
             Note::Progress(progress) => {
                 current.progress = Some(progress.clone());
+                current.stuck = None;
                 self.say(FromRunner::Progress(*progress));
             }
-            Note::Stuck(why) => {
-                let text = format!("task {}: {why}", current.attempt);
-                return self.status.show(&text);
-            }
+            Note::Stuck(why) => current.stuck = Some(why),
             Note::Finished(report) => {
                 tracing::info!(%attempt, "attempt {attempt} {}: {}", report.ended.name(), report.detail);
                 self.current = None;
@@ -300,6 +307,9 @@ impl Supervisor {
 /// What the running attempt is doing, in words.
 fn running(current: &Current) -> String {
     let elapsed = roughly(current.began.elapsed());
+    if let Some(why) = &current.stuck {
+        return format!("task {} \"{}\": {why}, {elapsed}", current.attempt.task, current.title);
+    }
     match &current.progress {
         Some(p) => format!("task {} \"{}\": {}, {elapsed}, {}", current.attempt.task, current.title, p.doing, p.usage.cost),
         None => format!("task {} \"{}\": starting, {elapsed}", current.attempt.task, current.title),

@@ -272,7 +272,8 @@ impl Attempt {
 
     /// The first cause stands; a later one does not soften it.
     fn stop(&mut self, cause: StopCause, process: &mut Process) {
-        if self.stop.is_none() || (self.stop == Some(StopCause::Budget) && process.deadline().is_some()) {
+        // Once begun, its ending goes by its own deadlines: the cause comes again with each look at the clock.
+        if !process.is_ending() {
             tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent is to end: {cause:?}", self.work.attempt);
             self.log.note(&format!("the runner ends the agent: {cause:?}"));
             self.stop = self.stop.or(Some(cause));

@@ -41,6 +41,9 @@ cases! {
     nothing_of_a_stopped_instance_is_left;
     a_new_daemon_adopts_without_disturbing;
     a_new_daemon_sees_the_end_of_what_it_adopted;
+    a_runner_is_found_that_was_not_on_record_in_time, process_only;
+    without_a_record_no_runner_is_started_and_a_failed_one_is_written_later, process_only;
+    a_reload_puts_new_limits_on_what_runs, process_only;
     limits_are_set_and_read_back;
     limits_set_behind_its_back_are_seen, systemd_only;
     unknown_units_are_refused, systemd_only;
@@ -50,6 +53,10 @@ cases! {
 
 fn systemd_only(kind: Kind) -> Option<&'static str> {
     (kind == Kind::Process).then_some("there is no systemd behind this supervisor")
+}
+
+fn process_only(kind: Kind) -> Option<&'static str> {
+    (kind != Kind::Process).then_some("systemd keeps its own records")
 }
 
 fn name(text: &str) -> InstanceName {
@@ -211,6 +218,78 @@ async fn a_new_daemon_sees_the_end_of_what_it_adopted(mut stage: Stage) {
     // And one that ends while there is no daemon is found ended.
     stage.restart_daemon().await;
     stage.seen(&name, "the adopted runner", |seen| is_running(seen) && seen.restarts == 1).await;
+    stopped(&mut stage, &name).await;
+}
+
+async fn a_runner_is_found_that_was_not_on_record_in_time(mut stage: Stage) {
+    let name = name("good-unrecorded");
+    let before = started(&mut stage, &name).await;
+    let file = stage.path("state/instances/good-unrecorded.json");
+    let record = std::fs::read_to_string(&file).expect("on record");
+    assert!(record.contains(&format!("\"pid\":{}", before.main_pid)), "{record}");
+    // What a daemon leaves that is killed right after the start: everything but the process.
+    let mut intended: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    (intended["process"]["pid"], intended["process"]["began"], intended["process"]["since"]) = (0.into(), 0.into(), serde_json::Value::Null);
+    stage
+        .restart_daemon_after(|| {
+            std::fs::write(&file, intended.to_string()).expect("written");
+        })
+        .await;
+    let after = stage.seen(&name, "the adopted runner", is_running).await;
+    assert_eq!((after.main_pid, &after.invocation), (before.main_pid, &before.invocation));
+    // And where it never came to a start, it is started.
+    kill(pid(&before), Signal::SIGKILL).expect("killed");
+    stage.seen(&name, "a restart", |seen| is_running(seen) && seen.restarts == 1).await;
+    stopped(&mut stage, &name).await;
+    stage
+        .restart_daemon_after(|| {
+            std::fs::write(&file, intended.to_string()).expect("written");
+        })
+        .await;
+    stage.seen(&name, "its start", |seen| is_running(seen) && seen.main_pid != before.main_pid).await;
+    stopped(&mut stage, &name).await;
+}
+
+async fn without_a_record_no_runner_is_started_and_a_failed_one_is_written_later(mut stage: Stage) {
+    let name = name("gated-a");
+    let (records, away) = (stage.path("state/instances"), stage.path("away"));
+    std::fs::rename(&records, &away).expect("moved");
+    let error = stage.units.start(&name).await.expect_err("it cannot be recorded").to_string();
+    assert!(error.contains("instances/.gated-a.new: No such file"), "{error}");
+    let seen = stage.seen(&name, "its failure", |seen| seen.result == "resources").await;
+    assert!(seen.main_pid == 0 && seen.status_text.contains("gated-a"), "{seen:#?}");
+    std::fs::rename(&away, &records).expect("moved back");
+
+    let seen = stage.seen(&name, "the start", |seen| seen.main_pid != 0).await;
+    std::fs::rename(&records, &away).expect("moved");
+    std::fs::write(stage.path("run/go"), "").expect("written");
+    let ready = stage.seen(&name, "running", is_running).await;
+    assert_eq!(ready.main_pid, seen.main_pid);
+    std::fs::rename(&away, &records).expect("moved back");
+    let since = ready.since.expect("ready").as_microsecond().to_string();
+    let deadline = std::time::Instant::now() + 10 * WATCHDOG;
+    while !std::fs::read_to_string(records.join("gated-a.json")).expect("on record").contains(&since) {
+        assert!(std::time::Instant::now() < deadline, "it is not recorded later");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    stopped(&mut stage, &name).await;
+}
+
+async fn a_reload_puts_new_limits_on_what_runs(mut stage: Stage) {
+    let name = name("good-reload");
+    let seen = started(&mut stage, &name).await;
+    assert_eq!(stage.units.reload().await.expect("reloaded"), Done::Unchanged);
+    *stage.configured.lock().expect("not poisoned") = Limits { tasks: Some(TasksMax::Count(77)), ..Limits::default() };
+    assert_eq!(stage.units.reload().await.expect("reloaded"), Done::Changed);
+    assert_eq!(stage.units.reload().await.expect("reloaded"), Done::Unchanged);
+    let instance = mount().expect("cgroup v2").join(seen.control_group.trim_start_matches('/'));
+    if instance.join("pids.max").exists() {
+        stage.seen(&name, "the limit", |seen| seen.limits.tasks == Some(TasksMax::Count(77))).await;
+        let fleet = instance.parent().expect("the fleet's group");
+        assert_eq!((Group::at(&instance).caps().pids_max, Group::at(fleet).caps().pids_max), (Some(77), Some(77)));
+    } else {
+        println!("     (this kernel gives the group no controllers: its files are not checked)");
+    }
     stopped(&mut stage, &name).await;
 }
 

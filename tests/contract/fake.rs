@@ -21,6 +21,13 @@ fn say(state: &[NotifyState<'_>]) {
 pub(crate) fn run(name: &str) -> ExitCode {
     match name.split('-').next().unwrap_or_default() {
         "good" => ready("good and ready"),
+        "gated" => {
+            let socket = std::env::var_os("NOTIFY_SOCKET").expect("the notify socket");
+            while !std::path::Path::new(&socket).with_file_name("go").exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            ready("gated and ready")
+        }
         "failing" => {
             say(&[NotifyState::Ready, NotifyState::Status("about to fail")]);
             ExitCode::from(1)

@@ -9,6 +9,7 @@ use clauded::platform::systemd::{self, Bus};
 use clauded::platform::units::{UnitEvent, Units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -50,6 +51,8 @@ pub(crate) struct Stage {
     kind: Kind,
     directory: PathBuf,
     _own: Option<tempfile::TempDir>,
+    /// What the configuration says of every instance, where there is no systemd to ask for it.
+    pub(crate) configured: Arc<Mutex<Limits>>,
     events: mpsc::Receiver<UnitEvent>,
     latest: BTreeMap<InstanceName, Observation>,
 }
@@ -62,21 +65,33 @@ impl Stage {
             install_template();
         }
         let directory = own.path().to_owned();
-        let (units, events) = supervisor(kind, &directory);
-        let mut stage = Self { units, kind, directory, _own: Some(own), events, latest: BTreeMap::new() };
+        let configured = Arc::default();
+        let (units, events) = supervisor(kind, &directory, &configured);
+        let mut stage = Self { units, kind, directory, _own: Some(own), configured, events, latest: BTreeMap::new() };
         stage.caught_up().await;
         stage
     }
 
     /// Ends the supervisor's task and starts another, as a restart of the daemon does.
     pub(crate) async fn restart_daemon(&mut self) {
+        self.restart_daemon_after(|| {}).await;
+    }
+
+    /// The same, with something done while there is none.
+    pub(crate) async fn restart_daemon_after(&mut self, meanwhile: impl FnOnce()) {
         let (idle, _) = Units::new("none");
         self.units = idle;
         // The old one is over when its end of the channel is.
         while self.events.recv().await.is_some() {}
-        (self.units, self.events) = supervisor(self.kind, &self.directory);
+        meanwhile();
+        (self.units, self.events) = supervisor(self.kind, &self.directory, &self.configured);
         self.latest.clear();
         self.caught_up().await;
+    }
+
+    /// Where the process supervisor keeps things.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     async fn next(&mut self, what: &str) -> UnitEvent {
@@ -144,17 +159,24 @@ impl Stage {
     }
 }
 
-fn supervisor(kind: Kind, directory: &std::path::Path) -> (Units, mpsc::Receiver<UnitEvent>) {
+fn supervisor(kind: Kind, directory: &std::path::Path, configured: &Arc<Mutex<Limits>>) -> (Units, mpsc::Receiver<UnitEvent>) {
     let (sender, events) = mpsc::channel(16);
     let units = match kind {
         Kind::Systemd => systemd::spawn(Bus::System, sender),
         Kind::Process => {
-            let launch = |_: &InstanceName| Launch {
+            let (configured, fleet) = (configured.clone(), configured.clone());
+            let launch = move |_: &InstanceName| Launch {
                 program: vec![own_executable()],
                 environment: [(MARK.to_owned(), "1".to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
-                limits: Limits::default(),
+                limits: *configured.lock().expect("not poisoned"),
             };
-            let settings = Settings { state: directory.join("state"), runtime: directory.join("run"), launch: Box::new(launch), policy: policy() };
+            let settings = Settings {
+                state: directory.join("state"),
+                runtime: directory.join("run"),
+                launch: Box::new(launch),
+                fleet: Box::new(move || *fleet.lock().expect("not poisoned")),
+                policy: policy(),
+            };
             process::spawn(settings, sender)
         }
     };

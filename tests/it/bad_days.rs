@@ -199,6 +199,8 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     assert!(mounted.success());
     world.start_daemon();
     world.instance("a");
+    world.instance("b");
+    let runner = world.runner_pid("b");
     let task = world.add("a", "sleep 1s\nsay kept");
     let filler = state.join("filler");
     fill(&filler);
@@ -213,10 +215,15 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let refused = refused.expect("the disk is full and tasks are still taken");
     assert_eq!(refused.status.code(), Some(7), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no space left"), "{refused:?}");
+    // Nor is a runner started of which a new daemon would not know.
+    kill("KILL", runner);
+    wait_until(|| world.log().contains("cannot start the runner"), "a runner was started without a record");
+    assert!(world.log().contains("supervisor/instances/.b.new: No space left"), "{}", world.log());
     fs::remove_file(&filler).expect("removed");
+    wait_until(|| world.json(&["status", "b"])["main_pid"].as_u64().is_some_and(|pid| pid != 0), "b does not come back");
     let shown = world.wait(&task);
     assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(1)), "{shown:#}");
-    world.ok(&["stop", "a"]);
+    world.ok(&["stop", "a", "b"]);
     world.end_daemon("TERM");
     let unmounted = std::process::Command::new("umount").arg(&state).status().expect("umount runs");
     assert!(unmounted.success());

@@ -1,13 +1,15 @@
 //! Kills of everything at random moments; after each, nothing acknowledged is lost and nothing runs twice at once.
 
-use crate::world::{DEADLINE, World, environment, kill, processes};
+use crate::world::{DEADLINE, World, alive, environment, kill, processes};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 /// What is killed, a hundred in all; the seed of their order is printed, and taken from CLAUDED_CHAOS_SEED to repeat a run.
-const KILLS: [(&str, usize); 3] = [("clauded", 20), ("clauded-runner", 20), ("sh", 60)];
-const INSTANCES: usize = 4;
+const KILLS: [(&str, usize); 4] = [("clauded", 20), ("clauded-runner", 20), ("sh", 40), ("scripted-agent", 20)];
+const INSTANCES: usize = 5;
+/// The one whose agent has sessions to go on with.
+const RESUMING: &str = "c";
 
 /// xorshift64*: all that is asked of it is to be repeatable.
 struct Random(u64);
@@ -30,8 +32,11 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     let seed = std::env::var("CLAUDED_CHAOS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()) | 1);
     eprintln!("CLAUDED_CHAOS_SEED={seed}");
     let mut random = Random(seed);
-    let mut world = World::new("[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\nkill-grace = \"1s\"\n[defaults]\nprofile = \"sh\"\n");
-    let names: Vec<String> = (0..INSTANCES).map(|n| format!("i{n}")).collect();
+    let mut world = World::new(
+        "[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\nkill-grace = \"1s\"\n[defaults]\nprofile = \"sh\"\n[instances.c]\nprofile = \"claude\"\n",
+    );
+    let mut names: Vec<String> = (1..INSTANCES).map(|n| format!("i{n}")).collect();
+    names.push(RESUMING.to_owned());
     for name in &names {
         world.instance(name);
     }
@@ -43,9 +48,10 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
         let victim = victims.swap_remove(random.below_len(victims.len()));
         let deadline = Instant::now() + DEADLINE;
         loop {
-            // The agent holds a lock named after its task for as long as it runs: a second one at the same time is a violation.
+            // One line for the shell, which the scripted agent says; the other is the same to both.
+            // The shell holds a lock named after its task for as long as it runs: a second one at the same time is a violation.
             let script = format!(
-                "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 5 + 1 )); echo done >> $t.done",
+                "t={0}/$CLAUDED_TASK; exec 9>$t.lock; flock -n 9 || {{ echo twice >> {0}/violations; exit 1; }}; sleep 0.$(( $$ % 5 + 1 )); echo done >> $t.done\nsleep 0.2s",
                 marks.display()
             );
             tasks.insert(world.ok(&["task", "add", "--any", &script]).trim().to_owned());
@@ -65,6 +71,7 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
                 let _ = world.ctl(&["start", name]);
             }
         }
+        all_accounted_for(&world, &names);
         assert!(!marks.join("violations").exists(), "a task ran twice at once, {} kills before the end", victims.len());
         let listed = world.json(&["task", "list", "--all"]);
         let known: BTreeSet<String> = listed.as_array().expect("a list").iter().map(|t| t["id"].to_string().trim_matches('"').to_owned()).collect();
@@ -74,13 +81,18 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
         // A runner that was killed too often has been given up, as it should; start it again as an operator would.
         let _ = world.ctl(&["start", name]);
     }
+    let mut resumed = 0;
     for task in &tasks {
         let shown = world.wait(task);
+        let history = shown["history"].as_array().expect("attempts");
+        resumed += history.windows(2).filter(|two| two[0]["session"].is_string() && two[0]["session"] == two[1]["session"]).count();
         let state = shown["state"].as_str().unwrap_or_default();
         assert!(state == "succeeded" || (state == "failed" && shown["reason"] == "lost"), "{shown:#}");
         let done = fs::read_to_string(marks.join(format!("{task}.done"))).unwrap_or_default().lines().count();
-        assert!(state != "succeeded" || done >= 1, "task {task} is said to have succeeded and has not run to its end: {shown:#}");
+        let by_shell = history.last().is_some_and(|attempt| attempt["instance"] != RESUMING);
+        assert!(state != "succeeded" || !by_shell || done >= 1, "task {task} is said to have succeeded and has not run to its end: {shown:#}");
     }
+    assert!(resumed > 0, "no session was gone on with");
     assert!(!marks.join("violations").exists(), "a task ran twice at once");
     let mark = world.path("").into_os_string().into_encoded_bytes();
     for name in &names {
@@ -88,6 +100,30 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     }
     let left: Vec<u32> = processes().filter(|p| *p != world.daemon_pid() && environment(*p).windows(mark.len()).any(|w| w == mark)).collect();
     assert!(left.is_empty(), "processes are left: {left:?}");
+}
+
+/// Every process of this world is the daemon, a runner that the daemon knows, or comes from one; what is on its way out may go.
+fn all_accounted_for(world: &World, names: &[String]) {
+    let mark = world.path("").into_os_string().into_encoded_bytes();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let known: BTreeSet<u32> =
+            names.iter().filter_map(|name| world.json(&["status", name])["main_pid"].as_u64()).filter_map(|pid| u32::try_from(pid).ok()).collect();
+        let ours = |pid: &u32| environment(*pid).windows(mark.len()).any(|w| w == mark);
+        let is_accounted = |pid: u32| pid == world.daemon_pid() || ancestors(pid).any(|pid| known.contains(&pid));
+        let strangers: Vec<u32> = processes().filter(ours).filter(|pid| alive(*pid) && !is_accounted(*pid)).collect();
+        if strangers.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody answers for {strangers:?}: {}\n{}", world.ok(&["status"]), world.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The process, its parent, and so on.
+fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    let parent = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok();
+    std::iter::successors(Some(pid), parent)
 }
 
 /// Kills one process of this world with that name, if there is one.

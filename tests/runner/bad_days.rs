@@ -1,8 +1,11 @@
 //! Agents that print what they should not, or nothing, and disks that refuse.
 
-use crate::harness::{Host, Kind, attempt};
+use crate::harness::{Host, Kind, PATIENCE, appears, attempt};
 use clauded::core::attempt::{Ended, Reason};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn garbage_half_characters_and_a_line_of_50_megabytes_are_survived() {
@@ -55,4 +58,90 @@ fn an_agent_that_exits_at_once_has_said_nothing() {
     let report = host.report(work);
     assert_eq!(report.ended.reason(), Some(Reason::AgentError));
     assert!(report.detail.contains("without a result"), "{}", report.detail);
+}
+
+/// A file system of 2 MiB, gone when dropped.
+struct Small<'a>(&'a Path);
+
+impl<'a> Small<'a> {
+    fn mount(at: &'a Path) -> Self {
+        fs::create_dir_all(at).expect("mkdir");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(at).status().expect("mount runs");
+        assert!(mounted.success());
+        Self(at)
+    }
+
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = fs::File::create(self.0.join("filler")).expect("made");
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).expect("removed");
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        // Lazily, since the runner may still be there.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_nothing_new_runs_and_what_runs_is_reported() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("a full disk under a runner: only root can mount a small file system");
+    }
+    let mut host = Host::new(Kind::Subreaper);
+    let state = host.state();
+    let disk = Small::mount(&state);
+    let mut daemon = host.connect();
+    let mut work = host.scripted(&format!("say x\nawait go\nsay {}\nsay the end", "too much ".repeat(1000)));
+    work.attempt = attempt(2, 1);
+    daemon.run(work);
+    daemon.progress(|p| p.doing == "writing");
+    disk.fill();
+    drop(daemon);
+    host.silence();
+    fs::write(host.directory().join("go"), "").expect("write");
+    says(&host, "an event cannot be spooled; it is kept in memory and tried again");
+    let log = host.log();
+    assert!(log.contains("the session's account is lost") && log.contains("the attempt's log cannot be written"), "{log}");
+    assert!(log.contains("No space left on device"), "{log}");
+
+    let mut daemon = host.accept();
+    daemon.acks = false;
+    let kept = daemon.finished();
+    assert!(kept.ended == Ended::Succeeded && kept.text == "the end", "{kept:?}");
+    assert!(kept.detail.contains("lines of its log could not be written"), "{kept:?}");
+    daemon.run(host.shell("touch ran"));
+    let refused = daemon.finished();
+    assert!(refused.ended.reason() == Some(Reason::Spawn) && refused.detail.contains("attempts/1.1.json"), "{refused:?}");
+    assert!(refused.detail.contains("No space left") && !host.directory().join("ran").exists(), "{refused:?}");
+
+    disk.empty();
+    // Neither was acknowledged, so both are stored when they can be, and survive the runner.
+    appears(&state.join("spool/00000000000000000003.json"));
+    host.signal(nix::sys::signal::Signal::SIGKILL);
+    host.wait();
+    let mut daemon = host.connect();
+    assert_eq!(daemon.hello.as_ref().map(|h| h.spooled), Some(2), "{}", host.log());
+    assert_eq!((daemon.finished().ended, daemon.finished().ended.reason()), (Ended::Succeeded, Some(Reason::Spawn)));
+    let mut work = host.scripted("say again");
+    (work.attempt, work.resume) = (attempt(3, 1), kept.session);
+    daemon.run(work);
+    let report = daemon.finished();
+    assert_eq!((report.ended, report.detail.as_str(), report.session), (Ended::Succeeded, "", kept.session));
+    assert!(state.join("sessions.json").exists());
+}
+
+/// Waits until the runner has logged that.
+fn says(host: &Host, what: &str) {
+    let until = Instant::now() + PATIENCE;
+    while !host.log().contains(what) {
+        assert!(Instant::now() < until, "{what:?} is not said: {}", host.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

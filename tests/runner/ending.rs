@@ -2,6 +2,7 @@
 
 use crate::harness::{Host, Kind, appears, attempt, both};
 use clauded::core::attempt::{Ended, Exit, Reason};
+use clauded::core::profile::AgentKind;
 use clauded::proto::link::{Event, FromDaemon, FromRunner};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -47,6 +48,46 @@ fn who_does_not_listen_is_killed() {
         assert_eq!((report.ended, report.exit), (Ended::Cancelled, Some(Exit::Signal(9))));
         assert!(began.elapsed() >= Duration::from_millis(800), "the graces were kept");
         assert!(host.survivors().is_empty());
+    });
+}
+
+#[test]
+fn who_ignores_the_interrupt_and_obeys_the_next_word_is_not_killed() {
+    let mut host = Host::new(Kind::Subreaper);
+    let mut daemon = host.connect();
+    daemon.run(host.shell("trap '' INT; trap 'exit 5' TERM; touch ready; while :; do sleep 0.05; done"));
+    appears(&host.directory().join("ready"));
+    daemon.send(&FromDaemon::End { attempt: attempt(1, 1) });
+    let report = daemon.finished();
+    assert_eq!((report.ended, report.exit), (Ended::Cancelled, Some(Exit::Code(5))));
+}
+
+#[test]
+fn a_second_cause_does_not_hurry_an_ending() {
+    let mut host = Host::new(Kind::Subreaper);
+    let result = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1,"total_cost_usd":0.25,"modelUsage":{}}"#;
+    let script = format!("trap '' INT TERM; echo '{result}'; while :; do sleep 0.05; done");
+    let mut work = host.work(host.profile(AgentKind::Claude, &["/bin/sh", "-c", &script]), "x");
+    work.budget = Some(clauded::core::usage::Usd(100_000));
+    (work.profile.stall_timeout, work.profile.kill_grace) = (Duration::from_secs(1), Duration::from_secs(2));
+    let report = host.report(work);
+    assert_eq!((report.ended.reason(), report.exit), (Some(Reason::Budget), Some(Exit::Signal(9))));
+    let took = report.finished.duration_since(report.started);
+    assert!(took.as_secs() >= 4, "of two graces of 2 s it was given {took}");
+}
+
+#[test]
+fn a_second_runner_on_the_same_state_refuses() {
+    both(|kind| {
+        let mut host = Host::new(kind);
+        let mut daemon = host.connect();
+        daemon.run(host.shell("touch here; while [ -e here ]; do sleep 0.05; done; echo undisturbed"));
+        appears(&host.directory().join("here"));
+        let second = host.spawn();
+        assert_eq!(host.ended(second).code(), Some(75), "{}", host.log());
+        assert!(host.log().contains(&format!("another runner works on {}", host.state().display())), "{}", host.log());
+        std::fs::remove_file(host.directory().join("here")).expect("removed");
+        assert_eq!(daemon.finished().text, "undisturbed");
     });
 }
 
@@ -163,11 +204,13 @@ fn the_service_manager_is_told() {
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("bind");
     manager.set_read_timeout(Some(crate::harness::PATIENCE)).expect("timeout");
     let told = |what: &str| {
-        let mut buffer = [0; 4096];
+        let until = Instant::now() + crate::harness::PATIENCE;
         loop {
+            assert!(Instant::now() < until, "{what} is not said");
+            let mut buffer = [0; 4096];
             let n = manager.recv(&mut buffer).expect("a message in time");
-            if buffer[..n].starts_with(what.as_bytes()) {
-                return;
+            if let Some(rest) = String::from_utf8_lossy(&buffer[..n]).strip_prefix(what) {
+                return rest.trim_end().to_owned();
             }
         }
     };
@@ -175,8 +218,15 @@ fn the_service_manager_is_told() {
     let mut daemon = host.connect();
     told("READY=1");
     told("STATUS=idle; waits for work");
-    daemon.run(host.scripted("say x\nsleep 600s"));
-    told("STATUS=task 1 \"a title\": thinking, ");
+    // It has been paid for, and says nothing more.
+    let result = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1,"total_cost_usd":0.25,"modelUsage":{}}"#;
+    let mut work = host.work(host.profile(AgentKind::Claude, &["/bin/sh", "-c", &format!("echo '{result}'; exec sleep 600")]), "x");
+    work.timeout = Duration::from_secs(600);
+    daemon.run(work);
+    let shown = || told("STATUS=task 1 \"a title\": ending, ");
+    let seconds = |shown: &str| shown.strip_suffix(" s, $0.2500").and_then(|s| s.parse::<u64>().ok()).unwrap_or_else(|| panic!("{shown}"));
+    // Its last words are told a second later at the latest; from then on there is only the clock.
+    while seconds(&shown()) < 3 {}
     told("WATCHDOG=1");
     host.signal(Signal::SIGTERM);
     told("STOPPING=1");

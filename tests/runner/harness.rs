@@ -85,10 +85,15 @@ impl Host {
         command
     }
 
+    /// A runner that writes to this host's log.
+    pub(crate) fn spawn(&self) -> Child {
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("runner.log")).expect("log");
+        self.command().stdin(Stdio::null()).stderr(log).spawn().expect("the runner")
+    }
+
     /// Starts the runner without waiting for it.
     pub(crate) fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("runner.log")).expect("log");
-        self.runner = Some(self.command().stdin(Stdio::null()).stderr(log).spawn().expect("the runner"));
+        self.runner = Some(self.spawn());
     }
 
     /// Starts the runner and answers its Hello with Welcome.
@@ -115,6 +120,14 @@ impl Host {
         daemon
     }
 
+    /// Takes a connection and turns it away.
+    pub(crate) fn refuse(&self, message: &str) {
+        let (mut stream, _) = self.listener.as_ref().expect("bound").accept().expect("accept");
+        let mut line = serde_json::to_vec(&FromDaemon::Refused { message: message.to_owned() }).expect("json");
+        line.push(b'\n');
+        stream.write_all(&line).expect("write");
+    }
+
     /// Nobody listens any more.
     pub(crate) fn silence(&mut self) {
         self.listener = None;
@@ -130,7 +143,12 @@ impl Host {
     }
 
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
-        let mut runner = self.runner.take().expect("runs");
+        let runner = self.runner.take().expect("runs");
+        self.ended(runner)
+    }
+
+    /// Waits for a runner that ends by itself.
+    pub(crate) fn ended(&self, mut runner: Child) -> std::process::ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = runner.try_wait().expect("wait") {
@@ -161,14 +179,19 @@ impl Host {
 
     /// All living processes that belong to this host's directory, whoever their parent is.
     pub(crate) fn survivors(&self) -> Vec<String> {
+        let line = |pid| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ");
+        self.surviving().into_iter().map(line).collect()
+    }
+
+    fn surviving(&self) -> Vec<Pid> {
         let mark = format!("STATE_OF_TEST={}", self.dir.path().display());
         let entries = fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
         entries
             .filter_map(|e| {
                 let environ = fs::read(e.path().join("environ")).ok()?;
                 let ours = environ.split(|b| *b == 0).any(|entry| entry == mark.as_bytes());
-                let alive = fs::read_to_string(e.path().join("stat")).ok()?.rsplit_once(") ")?.1.starts_with('Z');
-                (ours && !alive).then(|| String::from_utf8_lossy(&fs::read(e.path().join("cmdline")).unwrap_or_default()).replace('\0', " "))
+                let dead = fs::read_to_string(e.path().join("stat")).ok()?.rsplit_once(") ")?.1.starts_with('Z');
+                (ours && !dead).then_some(Pid::from_raw(e.file_name().to_str()?.parse().ok()?))
             })
             .collect()
     }
@@ -229,6 +252,10 @@ impl Drop for Host {
         if let Some(mut runner) = self.runner.take() {
             let _ = runner.kill();
             let _ = runner.wait();
+        }
+        // A test that failed may leave its agent.
+        for pid in self.surviving() {
+            let _ = kill(pid, Signal::SIGKILL);
         }
         if let Some(cgroup) = &self.cgroup {
             let group = clauded::platform::cgroup::Group::at(cgroup);

@@ -66,6 +66,21 @@ fn what_happens_without_a_daemon_is_told_later() {
 }
 
 #[test]
+fn a_refusal_is_said_once_until_there_was_a_welcome() {
+    let mut host = Host::new(Kind::Subreaper);
+    host.start();
+    for times in 1..=2 {
+        for _ in 0..3 {
+            host.refuse("no unit of yours");
+        }
+        drop(host.accept());
+        // The end of the welcome connection has been noted when the next one comes.
+        drop(host.accept());
+        assert_eq!(host.log().matches("no unit of yours").count(), times, "{}", host.log());
+    }
+}
+
+#[test]
 fn a_running_task_is_named_in_the_next_hello_and_a_second_one_is_declined() {
     let mut host = Host::new(Kind::Subreaper);
     let mut daemon = host.connect();

@@ -16,6 +16,10 @@ fn a_task_is_done_and_measured() {
         daemon.run(host.scripted("write result.txt done\nspin 500ms\nsay all is done"));
         let (pid, session, cgroup) = daemon.started();
         assert_eq!(cgroup, if kind == Kind::Cgroup { "task-1" } else { "" });
+        // The kernel then takes all of the task or nothing (where it has the memory controller).
+        if let Some(oom_group) = host.cgroup.as_ref().map(|path| path.join("task-1/memory.oom.group")).filter(|file| file.exists()) {
+            assert_eq!(fs::read_to_string(oom_group).expect("read").trim(), "1");
+        }
         let report = daemon.finished();
         assert_eq!((&report.ended, report.text.as_str(), report.exit), (&Ended::Succeeded, "all is done", Some(Exit::Code(0))));
         assert_eq!(fs::read_to_string(host.directory().join("result.txt")).expect("written"), "done\n");

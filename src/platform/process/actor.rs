@@ -1,10 +1,10 @@
 //! The supervisor's task: feeds commands, notifications, ends and deadlines to the instances' machines, does what they say,
 //! and reports every change.
 
-use super::groups::{Fleet, in_force};
+use super::groups::{Fleet, change_limits, in_force};
 use super::machine::{Effect, Exit, Machine, Outcome};
 use super::notify::Socket;
-use super::record::{Record, Records, boot};
+use super::record::{ProcessRecord, Record, Records, boot};
 use super::runner::{Runner, Surroundings, bound_log};
 use super::{Settings, named};
 use crate::core::ids::{InstanceName, InvocationId};
@@ -29,6 +29,8 @@ struct Slot {
     runner: Option<Runner>,
     /// Set at run time, over the configured ones.
     overrides: Limits,
+    /// What its group was last told.
+    set: Limits,
     in_force: Limits,
     starting: Waiters,
     stopping: Waiters,
@@ -42,12 +44,18 @@ impl Slot {
             machine,
             runner: None,
             overrides: Limits::default(),
+            set: Limits::default(),
             in_force: Limits::default(),
             starting: Vec::new(),
             stopping: Vec::new(),
             reported: None,
             recorded: None,
         }
+    }
+
+    fn record(&self, boot: &str, process: Option<ProcessRecord>) -> Record {
+        let waiting = self.machine.state().1 == "auto-restart";
+        Record { boot: boot.to_owned(), process, restarts: self.machine.restarts, waiting, limits: self.overrides.into() }
     }
 }
 
@@ -62,6 +70,8 @@ pub(super) struct Supervisor {
     records: Records,
     boot: String,
     fleet: Option<Fleet>,
+    /// What the fleet's group was last told.
+    fleet_set: Limits,
     slots: BTreeMap<InstanceName, Slot>,
     events: mpsc::UnboundedSender<UnitEvent>,
     ends: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
@@ -79,10 +89,11 @@ impl Supervisor {
         let ends = mpsc::unbounded_channel();
         let socket = Socket::bind(&around.notify)?;
         let adopted = records.all(&boot)?;
-        let mut supervisor = Self { settings, around, socket, records, boot, fleet, slots: BTreeMap::new(), events, ends };
+        let mut supervisor = Self { settings, around, socket, records, boot, fleet, fleet_set: Limits::default(), slots: BTreeMap::new(), events, ends };
         for (name, record) in adopted {
             supervisor.adopt(name, record);
         }
+        supervisor.limit_fleet();
         supervisor.report(UnitEvent::CaughtUp);
         Ok(supervisor)
     }
@@ -131,7 +142,8 @@ impl Supervisor {
         slot.recorded = Some(record);
         self.slots.insert(name.clone(), slot);
         self.watch(&name, None);
-        self.read_limits(&name);
+        // The configuration may have changed while there was no daemon.
+        self.reload_limits(&name);
         let effects = match self.slots.get_mut(&name) {
             Some(slot) if stopping => slot.machine.stop(now),
             _ => Vec::new(),
@@ -165,8 +177,11 @@ impl Supervisor {
                 (name, Vec::new())
             }
             Command::Reload(reply) => {
-                // The configuration is asked for at each start; there is nothing older to throw away.
-                let _ = reply.send(Ok(Done::Unchanged));
+                // How to start an instance is asked at each start; the limits of those that run are what is older.
+                self.limit_fleet();
+                let names: Vec<_> = self.slots.keys().cloned().collect();
+                let changed = names.iter().filter(|name| self.reload_limits(name)).count() > 0;
+                let _ = reply.send(Ok(if changed { Done::Changed } else { Done::Unchanged }));
                 return;
             }
         };
@@ -263,13 +278,26 @@ impl Supervisor {
         let overrides = self.slots.get(name).map(|slot| slot.overrides).unwrap_or_default();
         launch.limits = overrides.or(launch.limits);
         let group = self.fleet.as_ref().map(|fleet| fleet.instance(name)).transpose()?;
-        if let Some(group) = &group
-            && let Err(error) = group.set_limits(&launch.limits, host_memory())
-        {
-            tracing::warn!(instance = %name, %error, "some limits are not in force");
+        if let Some(group) = &group {
+            // It may have been made a moment ago.
+            self.limit_fleet();
+            if let Err(error) = group.set_limits(&launch.limits, host_memory()) {
+                tracing::warn!(instance = %name, %error, "some limits are not in force");
+            }
         }
-        let (runner, child) = Runner::start(name, &launch, group, &self.around)?;
+        let invocation: InvocationId = uuid::Uuid::new_v4()
+            .simple()
+            .to_string()
+            .parse()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("make an invocation ID: {error}")))?;
         let Some(slot) = self.slots.get_mut(name) else { return Ok(()) };
+        // On record before it runs, whenever this daemon ends: the next one finds it by its invocation.
+        let intended = ProcessRecord::intended(invocation.clone(), group.as_ref().map(|group| group.path().to_owned()));
+        let intended = slot.record(&self.boot, Some(intended));
+        self.records.write(name, &intended)?;
+        slot.recorded = Some(intended);
+        slot.set = launch.limits;
+        let (runner, child) = Runner::start(name, invocation, &launch, group, &self.around)?;
         slot.machine.launched(runner.invocation.clone());
         slot.runner = Some(runner);
         self.read_limits(name);
@@ -293,6 +321,37 @@ impl Supervisor {
         }
     }
 
+    /// Puts the fleet's limits on the group of all runners.
+    fn limit_fleet(&mut self) {
+        let wanted = (self.settings.fleet)();
+        if wanted.is_empty() && self.fleet_set.is_empty() {
+            return;
+        }
+        let outcome = match &self.fleet {
+            Some(fleet) => fleet.group().and_then(|group| change_limits(&group, &wanted, &self.fleet_set)),
+            None => Err(io::Error::new(io::ErrorKind::Unsupported, "there is no writable cgroup v2 tree")),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("[fleet.limits] are not all in force: {error}");
+        }
+        self.fleet_set = wanted;
+    }
+
+    /// Puts the configured limits of an instance that runs in force; answers whether they were others.
+    fn reload_limits(&mut self, name: &InstanceName) -> bool {
+        let configured = (self.settings.launch)(name).limits;
+        let Some(slot) = self.slots.get_mut(name) else { return false };
+        let wanted = slot.overrides.or(configured);
+        let Some(group) = slot.runner.as_ref().and_then(|runner| runner.group.as_ref()).filter(|_| wanted != slot.set) else { return false };
+        if let Err(error) = change_limits(group, &wanted, &slot.set) {
+            tracing::warn!(instance = %name, %error, "some of the new limits are not in force");
+        }
+        slot.set = wanted;
+        self.read_limits(name);
+        self.observe(name);
+        true
+    }
+
     fn read_limits(&mut self, name: &InstanceName) {
         let configured = (self.settings.launch)(name).limits;
         let Some(slot) = self.slots.get_mut(name) else { return };
@@ -314,29 +373,23 @@ impl Supervisor {
             group.set_limits(&limits, host_memory()).map_err(|error| error.to_string())?;
         }
         slot.overrides = limits.or(slot.overrides);
+        slot.set = slot.overrides.or(configured);
         self.read_limits(name);
         Ok(Done::Changed)
     }
 
     fn record(&mut self, name: &InstanceName) {
         let Some(slot) = self.slots.get_mut(name) else { return };
-        let (active, sub) = slot.machine.state();
-        let record = Record {
-            boot: self.boot.clone(),
-            process: slot.runner.as_ref().map(|runner| runner.record(active == ActiveState::Deactivating && slot.machine.is_stop_wanted())),
-            restarts: slot.machine.restarts,
-            waiting: sub == "auto-restart",
-            limits: slot.overrides.into(),
-        };
+        let stopping = slot.machine.state().0 == ActiveState::Deactivating && slot.machine.is_stop_wanted();
+        let record = slot.record(&self.boot, slot.runner.as_ref().map(|runner| runner.record(stopping)));
         let written = if record.process.is_none() && !record.waiting && slot.overrides.is_empty() {
             slot.recorded = None;
             self.records.remove(name)
         } else if slot.recorded.as_ref() == Some(&record) {
             Ok(())
         } else {
-            let written = self.records.write(name, &record);
-            slot.recorded = Some(record);
-            written
+            // What is not written is tried again at the next beat.
+            self.records.write(name, &record).inspect(|()| slot.recorded = Some(record))
         };
         if let Err(error) = written {
             tracing::error!(instance = %name, %error, "a new daemon would not know of this");

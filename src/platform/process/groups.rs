@@ -3,7 +3,7 @@
 
 use super::named;
 use crate::core::ids::InstanceName;
-use crate::core::limits::Limits;
+use crate::core::limits::{CpuQuota, Limits, MemoryLimit, TasksMax};
 use crate::platform::cgroup::{self, Caps, Group};
 use std::fs;
 use std::io;
@@ -42,7 +42,8 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn group(&self) -> io::Result<Group> {
+    /// The runners' common group, made if need be: the fleet's limits hold for it.
+    pub(super) fn group(&self) -> io::Result<Group> {
         self.own.child(&self.name)
     }
 
@@ -79,6 +80,21 @@ impl Fleet {
         // Busy is the usual case.
         let _ = fs::remove_dir(self.own.path().join(&self.name));
     }
+}
+
+/// Sets limits on a group, and lifts those of `before` that are wanted no more.
+pub(super) fn change_limits(group: &Group, wanted: &Limits, before: &Limits) -> io::Result<()> {
+    let lifted = Limits {
+        memory: before.memory.map(|_| MemoryLimit::Infinity),
+        memory_high: before.memory_high.map(|_| MemoryLimit::Infinity),
+        swap: before.swap.map(|_| MemoryLimit::Infinity),
+        cpu: before.cpu.map(|_| CpuQuota::Infinity),
+        // The kernel's default (Documentation/admin-guide/cgroup-v2.rst).
+        cpu_weight: before.cpu_weight.and_then(|_| "100".parse().ok()),
+        io_weight: before.io_weight.and_then(|_| "100".parse().ok()),
+        tasks: before.tasks.map(|_| TasksMax::Infinity),
+    };
+    group.set_limits(&wanted.or(lifted), cgroup::host_memory())
 }
 
 /// A short name of this state directory's own, the same for every daemon that uses it.
@@ -126,5 +142,19 @@ mod tests {
         let wanted = Limits { memory: "1G".parse().ok(), tasks: "5".parse().ok(), cpu_weight: "7".parse().ok(), ..Limits::default() };
         let group = Group::at(directory.path());
         assert_eq!(in_force(&wanted, &group.caps(), &group), Limits { memory: wanted.memory, ..Limits::default() });
+    }
+
+    #[test]
+    fn a_limit_that_is_wanted_no_more_is_lifted() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for file in ["memory.max", "pids.max", "cpu.weight"] {
+            fs::write(directory.path().join(file), "max").expect("written");
+        }
+        let group = Group::at(directory.path());
+        let before = Limits { memory: "1G".parse().ok(), tasks: "5".parse().ok(), cpu_weight: "7".parse().ok(), ..Limits::default() };
+        change_limits(&group, &before, &Limits::default()).expect("set");
+        assert_eq!((group.caps().memory_max, group.caps().pids_max, group.caps().cpu_weight), (Some(1 << 30), Some(5), Some(7)));
+        change_limits(&group, &Limits { memory: "2G".parse().ok(), ..Limits::default() }, &before).expect("set");
+        assert_eq!((group.caps().memory_max, group.caps().pids_max, group.caps().cpu_weight), (Some(2 << 30), None, Some(100)));
     }
 }

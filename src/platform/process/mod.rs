@@ -65,6 +65,8 @@ pub struct Settings {
     pub runtime: PathBuf,
     /// How to start an instance now.
     pub launch: Box<dyn Fn(&InstanceName) -> Launch + Send + Sync>,
+    /// The limits of all instances together now.
+    pub fleet: Box<dyn Fn() -> Limits + Send + Sync>,
     /// When to start it again.
     pub policy: Policy,
 }

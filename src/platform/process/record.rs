@@ -27,7 +27,7 @@ pub(super) struct Record {
 /// A runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessRecord {
-    /// Its process number.
+    /// Its process number; 0 when it is about to be started.
     pub(super) pid: u32,
     /// When it began, in clock ticks after boot (proc_pid_stat(5), field 22): the number alone may be another's by now.
     pub(super) began: u64,
@@ -51,6 +51,13 @@ pub(super) struct LimitsText {
     cpu_weight: Option<String>,
     io_weight: Option<String>,
     tasks: Option<String>,
+}
+
+impl ProcessRecord {
+    /// A runner that is about to be started.
+    pub(super) fn intended(invocation: InvocationId, group: Option<PathBuf>) -> Self {
+        Self { pid: 0, began: 0, invocation, group, since: None, stopping: false }
+    }
 }
 
 impl From<Limits> for LimitsText {
@@ -140,9 +147,16 @@ impl Records {
     pub(super) fn write(&self, name: &InstanceName, record: &Record) -> io::Result<()> {
         let (path, new) = (self.path(name), self.directory.join(format!(".{name}.new")));
         let text = serde_json::to_vec(record).map_err(io::Error::from)?;
-        let mut file = fs::File::create(&new).map_err(named("create", &new))?;
-        file.write_all(&text).and_then(|()| file.sync_data()).map_err(named("write", &new))?;
-        fs::rename(&new, &path).map_err(named("rename to", &path))
+        let written = (|| {
+            let mut file = fs::File::create(&new).map_err(named("create", &new))?;
+            file.write_all(&text).and_then(|()| file.sync_data()).map_err(named("write", &new))?;
+            fs::rename(&new, &path).map_err(named("rename to", &path))
+        })();
+        if written.is_err() {
+            // On a full disk the half-written file is the first thing that can go.
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     pub(super) fn remove(&self, name: &InstanceName) -> io::Result<()> {

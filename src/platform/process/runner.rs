@@ -53,12 +53,13 @@ impl Surroundings {
 
 impl Runner {
     /// Starts a runner for `name`, in `group` if there is one.
-    pub(super) fn start(name: &InstanceName, launch: &Launch, group: Option<Group>, around: &Surroundings) -> io::Result<(Self, tokio::process::Child)> {
-        let invocation: InvocationId = uuid::Uuid::new_v4()
-            .simple()
-            .to_string()
-            .parse()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("make an invocation ID: {error}")))?;
+    pub(super) fn start(
+        name: &InstanceName,
+        invocation: InvocationId,
+        launch: &Launch,
+        group: Option<Group>,
+        around: &Surroundings,
+    ) -> io::Result<(Self, tokio::process::Child)> {
         let (program, arguments) =
             launch.program.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "start a runner: no program is named"))?;
         let log = around.log(name);
@@ -88,7 +89,11 @@ impl Runner {
     }
 
     /// Takes over a runner that an earlier daemon started. One that is gone has no handle, and its end is what is found.
-    pub(super) fn adopt(record: ProcessRecord) -> Self {
+    pub(super) fn adopt(mut record: ProcessRecord) -> Self {
+        if record.pid == 0 {
+            // That daemon ended, or its disk was full, between the start and the note of its number.
+            (record.pid, record.began) = session::leader(&record.invocation).unwrap_or_default();
+        }
         // The handle first: whoever has it then is asked when it began.
         let handle = open(record.pid).ok().filter(|_| began(record.pid) == Some(record.began));
         Self {
@@ -138,7 +143,7 @@ impl Runner {
             }
             _ => None,
         };
-        let (group, pid, invocation) = (self.group.clone(), self.pid, self.invocation.clone());
+        let (group, pid, start, invocation) = (self.group.clone(), self.pid, self.began, self.invocation.clone());
         Ok(async move {
             let exit = match (child, watched) {
                 (Some(mut child), _) => child.wait().await.map_or(Exit::Unknown, |status| match (status.code(), status.signal()) {
@@ -154,7 +159,7 @@ impl Runner {
                 }
                 (None, None) => Exit::Unknown,
             };
-            if let Err(error) = clear(group, pid, invocation).await {
+            if let Err(error) = clear(group, pid, start, invocation).await {
                 tracing::warn!(pid, %error, "something of a runner may be left");
             }
             exit
@@ -163,9 +168,9 @@ impl Runner {
 }
 
 /// Ends what a runner left behind and removes its group.
-async fn clear(group: Option<Group>, pid: u32, invocation: InvocationId) -> io::Result<()> {
+async fn clear(group: Option<Group>, pid: u32, start: u64, invocation: InvocationId) -> io::Result<()> {
     let Some(group) = group else {
-        return tokio::task::spawn_blocking(move || session::kill(pid, &invocation)).await.map_err(io::Error::other);
+        return tokio::task::spawn_blocking(move || session::kill(pid, start, &invocation)).await.map_err(io::Error::other);
     };
     group.kill()?;
     tokio::time::timeout(EMPTYING, group.emptied()).await.map_err(|_| {

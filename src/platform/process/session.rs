@@ -1,6 +1,7 @@
 //! What a runner without a cgroup leaves behind: the processes of its session, and those that carry its invocation in their
 //! environment. A process that did away with both is not found, which is why a cgroup is better.
 
+use super::record::began;
 use crate::core::ids::InvocationId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -9,9 +10,11 @@ use std::fs;
 /// Rounds of looking and killing: whoever was being forked during one is found in the next.
 const ROUNDS: usize = 10;
 
-/// Ends all that is left of a runner's session.
-pub(super) fn kill(session: u32, invocation: &InvocationId) {
+/// Ends all that is left of a runner: of the session of process `pid`, if that began then, and of its invocation.
+pub(super) fn kill(pid: u32, start: u64, invocation: &InvocationId) {
     for _ in 0..ROUNDS {
+        // A number is given out again once nobody has it. Whoever has it now is then a stranger, and so is the session.
+        let session = (pid != 0 && began(pid).is_none_or(|now| now == start)).then_some(pid);
         let mut killed = Vec::new();
         for pid in members(session, invocation) {
             let Some(handle) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { continue };
@@ -29,25 +32,35 @@ pub(super) fn kill(session: u32, invocation: &InvocationId) {
             let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&second));
         }
     }
-    tracing::warn!(session, "processes of a runner could not be ended");
+    tracing::warn!(pid, "processes of a runner could not be ended");
 }
 
-fn members(session: u32, invocation: &InvocationId) -> Vec<i32> {
+/// The runner of an invocation and when it began, if it lives: of those with that environment the first that leads a session.
+pub(super) fn leader(invocation: &InvocationId) -> Option<(u32, u64)> {
+    let leaders = members(None, invocation).into_iter().filter(|pid| look(*pid).is_some_and(|(session, _)| u32::try_from(*pid) == Ok(session)));
+    leaders.filter_map(|pid| u32::try_from(pid).ok()).filter_map(|pid| Some((pid, began(pid)?))).min_by_key(|(_, start)| *start)
+}
+
+fn members(session: Option<u32>, invocation: &InvocationId) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| is_member(*pid, session, invocation)).collect()
 }
 
-fn is_member(pid: i32, session: u32, invocation: &InvocationId) -> bool {
-    let Some(fields) = fs::read_to_string(format!("/proc/{pid}/stat")).ok() else { return false };
-    let mut fields = fields.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-    // proc_pid_stat(5): state, parent, process group, session.
-    let (state, of) = (fields.next(), fields.nth(2).and_then(|field| field.parse::<u32>().ok()));
-    if matches!(state, Some("Z" | "X") | None) {
-        return false;
-    }
+fn is_member(pid: i32, session: Option<u32>, invocation: &InvocationId) -> bool {
+    let Some((of, alive)) = look(pid) else { return false };
     let wanted = format!("INVOCATION_ID={invocation}");
-    of == Some(session) || fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == wanted.as_bytes()))
+    let has_it = || fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == wanted.as_bytes()));
+    alive && (Some(of) == session || has_it())
+}
+
+/// A process's session, and whether it is more than a zombie.
+fn look(pid: i32) -> Option<(u32, bool)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc_pid_stat(5), after the name: state, parent, process group, session.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    Some((fields.nth(2)?.parse().ok()?, !matches!(state, "Z" | "X")))
 }
 
 #[cfg(test)]
@@ -69,12 +82,42 @@ mod tests {
             .expect("sh");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        assert!(members(u32::MAX, &invocation).len() >= 2, "{:?}", members(u32::MAX, &invocation));
-        kill(u32::MAX, &invocation);
-        assert!(members(u32::MAX, &invocation).is_empty());
+        assert!(members(None, &invocation).len() >= 2, "{:?}", members(None, &invocation));
+        kill(0, 0, &invocation);
+        assert!(members(None, &invocation).is_empty());
         child.wait().expect("waited");
         // The one without the environment is in this test's session, so it is not ours to find; end it by its group.
         let group = nix::unistd::Pid::from_raw(-i32::try_from(child.id()).expect("a pid"));
         let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGKILL);
+    }
+
+    #[test]
+    fn a_session_is_spared_when_its_number_is_a_strangers_by_now() {
+        let invocation: InvocationId = uuid::Uuid::new_v4().to_string().parse().expect("an ID");
+        let mut command = Command::new("sleep");
+        command.arg("1000").stdin(Stdio::null());
+        let setup = crate::platform::sys::BeforeExec { cgroup_procs: None, oom_score_adj: None, data_limit: None, new_session: true };
+        crate::platform::sys::before_exec(&mut command, setup);
+        let mut stranger = command.spawn().expect("sleep");
+        let start = began(stranger.id()).expect("alive");
+        kill(stranger.id(), start - 1, &invocation);
+        assert!(stranger.try_wait().expect("waited").is_none(), "a stranger was killed");
+        kill(stranger.id(), start, &invocation);
+        assert!(!stranger.wait().expect("waited").success());
+    }
+
+    #[test]
+    fn a_runner_is_found_by_its_invocation() {
+        let invocation: InvocationId = uuid::Uuid::new_v4().to_string().parse().expect("an ID");
+        assert_eq!(leader(&invocation), None);
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & setsid sleep 1000 & echo; wait"]).env("INVOCATION_ID", invocation.as_str()).stdout(Stdio::piped());
+        let setup = crate::platform::sys::BeforeExec { cgroup_procs: None, oom_score_adj: None, data_limit: None, new_session: true };
+        crate::platform::sys::before_exec(&mut command, setup);
+        let mut runner = command.spawn().expect("sh");
+        BufReader::new(runner.stdout.take().expect("piped")).read_line(&mut String::new()).expect("a line");
+        assert_eq!(leader(&invocation), began(runner.id()).map(|start| (runner.id(), start)));
+        kill(0, 0, &invocation);
+        runner.wait().expect("waited");
     }
 }

@@ -142,3 +142,41 @@ fn it_is_interrupted_where_it_listens() {
     let input: serde_json::Value = serde_json::from_slice(&agent.input()).expect("json");
     assert_eq!(input["message"]["content"][0]["text"], "do it");
 }
+
+/// One result of a stream: what of the session it costs, its words, whether it is an error. The totals go on.
+fn result(session: &mut f64, cost: f64, words: &str, is_error: bool) -> String {
+    *session += cost;
+    let usage = |usd: f64| json!({"m": {"inputTokens": (usd * 100.0).round(), "outputTokens": 1, "costUSD": usd}});
+    json!({"type": "result", "subtype": "success", "is_error": is_error, "num_turns": 2, "result": words, "total_cost_usd": *session,
+           "modelUsage": usage(*session), "model_usage_since_last_result": usage(cost)})
+    .to_string()
+}
+
+#[test]
+fn of_several_results_the_last_decides_and_all_are_charged() {
+    for last_is_error in [false, true] {
+        let mut agent = Claude::new(&work(), None);
+        agent.line(Stream::Out, br#"{"type":"system","subtype":"init","claude_code_version":"2.1.329"}"#);
+        let mut session = 0.0;
+        agent.line(Stream::Out, result(&mut session, 0.5, "the first words", !last_is_error).as_bytes());
+        agent.line(Stream::Out, result(&mut session, 0.25, "the last words", last_is_error).as_bytes());
+        let verdict = agent.verdict(Exit::Code(i32::from(last_is_error)));
+        match last_is_error {
+            false => assert_eq!(verdict, AgentVerdict::Success),
+            true => assert_eq!(error(&verdict), Some((Reason::AgentError, false))),
+        }
+        let usage = &agent.condition().usage;
+        assert_eq!((usage.cost, usage.turns), (Usd(750_000), 4));
+        assert_eq!(usage.tokens["m"], Tokens { input: 75, output: 2, ..Tokens::default() });
+        assert_eq!(agent.last_words(), "the last words");
+        assert_eq!(agent.totals().map(|t| t.cost), Some(Usd(750_000)));
+    }
+}
+
+#[test]
+fn it_neither_updates_itself_nor_calls_home() {
+    let set = Claude::new(&work(), None).environment();
+    for variable in ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY"] {
+        assert!(set.contains(&(variable, "1")), "{variable}");
+    }
+}
