@@ -116,6 +116,17 @@ CREATE TABLE restarts (
     PRIMARY KEY (instance, cause)
 ) WITHOUT ROWID;
 
+-- The last look at each instance that is loaded, as far as the next one is compared with it.
+CREATE TABLE instances (
+    name            TEXT    NOT NULL PRIMARY KEY,
+    active          TEXT    NOT NULL,
+    restarts        INTEGER NOT NULL,       -- since the last start by hand
+    invocation      TEXT,
+    cause           TEXT,                   -- why that invocation ended; NULL while it goes on
+    detail          TEXT,
+    CHECK ((cause IS NULL) = (detail IS NULL))
+) WITHOUT ROWID;
+
 -- Usage limits: an account takes no new work before that time.
 CREATE TABLE holds (
     account         TEXT    NOT NULL PRIMARY KEY,

@@ -4,6 +4,7 @@ use super::engine::{Input, Outbox};
 use super::identity::Identity;
 use crate::core::ids::InstanceName;
 use crate::core::queue;
+use crate::metrics::Metrics;
 use crate::proto::link::{FromDaemon, FromRunner, Hello, LINE_MAX, VERSION};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,7 @@ enum LinkError {
 }
 
 /// Serves runners until the engine is gone.
-pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>) {
+pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>, metrics: Arc<Metrics>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let numbers = AtomicU64::new(1);
     loop {
@@ -49,12 +50,17 @@ pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engin
             }
         };
         let number = numbers.fetch_add(1, Ordering::Relaxed);
-        let (identity, engine) = (identity.clone(), engine.clone());
+        let (identity, engine, metrics) = (identity.clone(), engine.clone(), metrics.clone());
         tokio::spawn(async move {
             let _permit = permit;
             match converse(stream, number, &identity, &engine).await {
                 Ok(()) => tracing::debug!(connection = number, "a runner has gone"),
-                Err(error) => tracing::warn!(connection = number, "runner link: {error}"),
+                Err(error) => {
+                    if matches!(error, LinkError::Refused(_)) {
+                        metrics.link(false);
+                    }
+                    tracing::warn!(connection = number, "runner link: {error}");
+                }
             }
         });
     }
@@ -119,7 +125,8 @@ async fn listen(
     while let Some(message) = hear(lines).await? {
         match message {
             FromRunner::Event { seq, event } => {
-                pass(Input::Runner { instance: instance.clone(), invocation: hello.invocation.clone(), seq, event, to: to.clone() }).await?;
+                let (instance, account, invocation) = (instance.clone(), account.clone(), hello.invocation.clone());
+                pass(Input::Runner { instance, account, invocation, seq, event, to: to.clone() }).await?;
                 if spooled > 0 {
                     spooled -= 1;
                     if spooled == 0 {

@@ -89,7 +89,7 @@ impl Stage {
             UnitEvent::Gone(name) => {
                 self.latest.remove(name);
             }
-            UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
+            UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
         }
         event
     }
@@ -137,7 +137,7 @@ impl Stage {
                 Ok(Some(UnitEvent::Gone(name))) => {
                     self.latest.remove(&name);
                 }
-                Ok(Some(UnitEvent::CaughtUp | UnitEvent::Disconnected(_))) => {}
+                Ok(Some(UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_))) => {}
                 Ok(None) => panic!("the supervisor is over"),
             }
         }

@@ -6,6 +6,7 @@ pub mod sqlite;
 
 use crate::core::attempt::Report;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
+use crate::core::instance::Mark;
 use crate::core::queue::Change;
 use crate::core::task::{Task, TaskSpec};
 use jiff::Timestamp;
@@ -126,6 +127,8 @@ pub struct Batch {
     pub sessions: Vec<(AttemptId, SessionId)>,
     /// Usage limits now in force: account and reset time.
     pub holds: Vec<(String, Timestamp)>,
+    /// What is kept of looks at instances; `None` where the instance is no longer loaded.
+    pub marks: Vec<(InstanceName, Option<Mark>)>,
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
 }
@@ -133,7 +136,7 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, sessions, holds, events } = self;
-        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && events.is_empty()
+        let Self { add, changes, sessions, holds, marks, events } = self;
+        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && marks.is_empty() && events.is_empty()
     }
 }
