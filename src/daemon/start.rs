@@ -167,6 +167,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         paths: paths.clone(),
         cgroups: cgroup::mount(),
         identity: identity.clone(),
+        persisting: tokio::sync::Mutex::default(),
     });
     let who = identity.clone();
     let server = http::Server {
