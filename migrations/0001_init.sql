@@ -57,7 +57,7 @@ CREATE TABLE attempts (
     assigned        INTEGER NOT NULL,
     session         TEXT,                   -- the agent's conversation, once known
 
-    -- The report; all NULL until there is one. A second report replaces the first.
+    -- The report; all NULL until there is one, but for `started`. A second report replaces the first.
     outcome         TEXT CHECK (outcome IN ('succeeded', 'failed', 'cancelled', 'limited', 'interrupted')),
     reason          TEXT,                   -- of a failure
     transient       INTEGER,                -- of a failure

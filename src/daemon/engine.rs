@@ -228,7 +228,7 @@ impl Engine {
                         // Else it is told a second time, or by who does not have it.
                         if !effects.is_empty() {
                             turn.effects(effects, now);
-                            turn.batch.sessions.extend(session.map(|s| (attempt, s)));
+                            turn.batch.begun.push((attempt, now, session));
                             turn.note("task-started", Some(&instance), Some(attempt.task), format!("attempt {} runs", attempt.number), None, now);
                         }
                         if let Some((_, given)) = self.given.remove(&instance).filter(|(given, _)| *given == attempt) {

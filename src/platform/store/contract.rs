@@ -124,7 +124,7 @@ pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> Sqlite
     let running = expected[3].id;
     let batch = Batch {
         changes: vec![Change::Report(AttemptId { task: running, number: 1 }, name("b-c"), Box::new(end.clone()))],
-        sessions: vec![(AttemptId { task: expected[2].id, number: 1 }, session(7))],
+        begun: vec![(AttemptId { task: expected[2].id, number: 1 }, at(40), Some(session(7)))],
         holds: vec![("b".to_owned(), at(5)), ("a".to_owned(), at(6)), ("b".to_owned(), at(7))],
         marks: vec![
             (name("went"), Some(mark(None))),
@@ -160,6 +160,8 @@ pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> Sqlite
         expected[3].state.placement().map(|p| (p.attempt, &p.instance, &p.invocation))
     );
     assert_eq!(stored(&store, running).await.detail, "a sentence");
+    let begun = &store.attempts(expected[2].id).await.expect("readable")[0];
+    assert_eq!((begun.started, begun.session, &begun.report), (Some(at(40)), Some(session(7)), &None));
     assert_eq!(store.last_session(expected[2].id, &name("a")).await.expect("readable"), Some(session(7)));
     assert_eq!(store.holds().await.expect("readable"), [("a".to_owned(), at(6)), ("b".to_owned(), at(7))]);
     assert_eq!(store.restarts().await.expect("readable"), [(name("x"), "oom-kill".to_owned(), 1)]);
@@ -228,7 +230,7 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     let attempt = |number| AttemptId { task: task.id, number };
     let unseen = Report { session: None, exit: None, ..report(Ended::Failed { reason: Reason::Lost, transient: true }, 0) };
     let limited = Report { detail: "limit".to_owned(), exit: Some(Exit::Code(1)), ..report(Ended::Limited { until: Some(at(7)) }, 30) };
-    store.commit(&Batch { sessions: vec![(attempt(1), session(5))], ..Batch::default() }).await.expect("committed");
+    store.commit(&Batch { begun: vec![(attempt(1), at(40), Some(session(5))), (attempt(1), at(41), None)], ..Batch::default() }).await.expect("committed");
     let batch = Batch {
         changes: vec![
             Change::Attempt(placement(task.id, 1, "a")), // a second time

@@ -252,6 +252,7 @@ impl TryFrom<AttemptRow> for StoredAttempt {
             instance: parse("instance", &row.instance)?,
             invocation: parse("invocation", &row.invocation)?,
             assigned: time("assigned", row.assigned)?,
+            started: row.started.map(|at| time("started", at)).transpose()?,
             session: session(row.session.as_deref())?,
             report: row.report()?,
         })

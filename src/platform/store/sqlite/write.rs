@@ -92,8 +92,8 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch) -> Result<Vec<T
             Change::Report(attempt, instance, report) => write_report(connection, *attempt, instance, report).await?,
         }
     }
-    for (attempt, session) in &batch.sessions {
-        write_session(connection, *attempt, *session).await?;
+    for (attempt, at, session) in &batch.begun {
+        write_begin(connection, *attempt, *at, *session).await?;
     }
     for (account, until) in &batch.holds {
         let sql = "INSERT INTO holds (account, until) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET until = excluded.until";
@@ -223,9 +223,10 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, ins
     Ok(())
 }
 
-async fn write_session(connection: &mut SqliteConnection, attempt: AttemptId, session: SessionId) -> Result<(), Fault> {
-    let sql = "UPDATE attempts SET session = ?3 WHERE task = ?1 AND number = ?2";
-    sqlx::query(sql).bind(attempt.task.0).bind(attempt.number).bind(session.to_string()).execute(connection).await?;
+async fn write_begin(connection: &mut SqliteConnection, attempt: AttemptId, at: Timestamp, session: Option<SessionId>) -> Result<(), Fault> {
+    let sql = "UPDATE attempts SET started = ?3, session = coalesce(?4, session) WHERE task = ?1 AND number = ?2";
+    let session = session.map(|session| session.to_string());
+    sqlx::query(sql).bind(attempt.task.0).bind(attempt.number).bind(at.as_microsecond()).bind(session).execute(connection).await?;
     Ok(())
 }
 
