@@ -4,6 +4,7 @@ use super::engine::{Input, Outbox};
 use super::identity::Identity;
 use crate::core::ids::InstanceName;
 use crate::core::queue;
+use crate::http;
 use crate::metrics::Metrics;
 use crate::proto::link::{FromDaemon, FromRunner, Hello, LINE_MAX, VERSION};
 use std::sync::Arc;
@@ -70,7 +71,10 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, engine: 
     let peer = stream.peer_cred()?;
     let pid = peer.pid().and_then(|p| u32::try_from(p).ok()).unwrap_or_default();
     let (read, mut write) = stream.into_split();
-    let instance = match identity.runner(pid).await {
+    let found = identity.runner(pid).await;
+    // Else it may be about another process that has got its number.
+    let found = if http::is_there(write.as_ref()) { found } else { Err("it has gone".to_owned()) };
+    let instance = match found {
         Ok(instance) => instance,
         Err(message) => {
             let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;

@@ -9,10 +9,14 @@ use crate::proto::api;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tokio::net::UnixStream;
 
 /// What anyone may ask on TCP without a token.
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
@@ -26,6 +30,16 @@ pub struct Peer {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
+}
+
+/// Whether the process that connected is still there, so that its number has not become another's meanwhile. The kernel
+/// tells since Linux 6.5 (`SO_PEERPIDFD`); an older one is believed.
+pub fn is_there(stream: &UnixStream) -> bool {
+    match getsockopt(stream, PeerPidfd) {
+        // It is readable once the process has ended (pidfd_open(2)).
+        Ok(process) => poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0),
+        Err(error) => error == Errno::ENOPROTOOPT,
+    }
 }
 
 /// From the kernel's answer to a caller: the daemon knows units and groups, this module does not.

@@ -1,7 +1,7 @@
 //! Serves the router on the Unix socket and, if there is one, on TCP: bounded connections, bounded headers, an orderly end.
 
-use super::auth::{Access, Connection, Identify, Peer};
-use super::service::Service;
+use super::auth::{Access, Connection, Identify, Peer, is_there};
+use super::service::{Caller, Role, Service};
 use super::{closed, router};
 use axum::Router;
 use hyper::body::Incoming;
@@ -53,7 +53,12 @@ impl Server {
                 () = &mut stop => break,
                 (stream, slot) = accept_unix(&unix, &unix_slots) => match peer(&stream) {
                     Ok(peer) => {
-                        let connection = Connection::Local((self.identify)(peer));
+                        let mut caller = (self.identify)(peer);
+                        if !is_there(&stream) {
+                            // What was found out may be about another process with its number.
+                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), role: Role::Reader };
+                        }
+                        let connection = Connection::Local(caller);
                         connections.spawn(converse(stream, router.clone(), connection, closing.clone(), slot));
                     }
                     Err(error) => tracing::warn!("api socket: SO_PEERCRED: {error}; the connection is refused"),

@@ -28,6 +28,21 @@ async fn agents_and_readers_may_read_and_operators_may_act() {
 }
 
 #[tokio::test]
+async fn a_process_that_has_gone_is_told_from_one_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (_ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+    assert!(super::is_there(&theirs), "this process");
+    // A program of util-linux that connects to a stream socket, writes and ends.
+    let mut child = std::process::Command::new("logger").args(["--tcp", "--socket"]).arg(&path).arg("hello").spawn().unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    child.wait().unwrap();
+    let known = nix::sys::socket::getsockopt(&theirs, nix::sys::socket::sockopt::PeerPidfd).is_ok();
+    assert_eq!(super::is_there(&stream), !known);
+}
+
+#[tokio::test]
 async fn an_agent_sees_the_work_of_its_own_instance_and_a_reader_none() {
     for (role, own) in [(Role::Agent("a".parse().unwrap()), true), (Role::Reader, false)] {
         let rig = Rig::new(role).await;

@@ -153,7 +153,9 @@ fn limits_that_are_kept_at_the_same_time_are_all_kept() {
             .expect("claudectl")
     };
     // Where there are no cgroups the limit is written all the same, and then said not to be in force.
-    names.iter().map(limit).collect::<Vec<_>>().iter_mut().for_each(|child| drop(child.wait().expect("ended")));
+    for mut child in names.iter().map(limit).collect::<Vec<_>>() {
+        child.wait().expect("ended");
+    }
     let text = std::fs::read_to_string(world.path("clauded.toml.d/90-claudectl.toml")).expect("written");
     let lost: Vec<_> = names.iter().filter(|name| !text.contains(&format!("instances.{name}.limits"))).collect();
     assert!(lost.is_empty(), "{lost:?} are not in\n{text}");

@@ -11,7 +11,6 @@ use crate::metrics::{Metrics, Numbers};
 use crate::platform::store::SqliteStore;
 use crate::proto::link::{Event, FromDaemon};
 use jiff::Timestamp;
-use sqlx::{ConnectOptions, Connection};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,26 +62,18 @@ async fn hear(from: &mut mpsc::Receiver<FromDaemon>, fits: impl Fn(&FromDaemon) 
     assert!(tokio::time::timeout(DEADLINE, heard).await.expect("in time"), "the connection was closed");
 }
 
-/// Changes the database behind the store's back.
-async fn alter(path: &Path, sql: &'static str) {
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.expect("opens");
-    sqlx::query(sql).execute(&mut connection).await.expect("altered");
-    connection.close().await.expect("closed");
-}
-
 /// What task 1 is, once everything before has been dealt with.
 async fn state(inputs: &mpsc::Sender<Input>) -> Option<&'static str> {
     let (reply, answer) = oneshot::channel();
     let look = move |state: &super::State| reply.send(state.queue.task(TaskId(1)).map(|task| task.state.name())).expect("waited for");
-    inputs.send(Input::Ask(Box::new(look))).await.ok().expect("the engine runs");
+    inputs.send(Input::Ask(Box::new(look))).await.expect("the engine runs");
     tokio::time::timeout(DEADLINE, answer).await.expect("in time").expect("answered")
 }
 
 #[tokio::test]
 async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_it() {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("queue.db");
-    let store = SqliteStore::open(&path).await.expect("opens");
+    let store = SqliteStore::open(&directory.path().join("queue.db")).await.expect("opens");
     let config = directory.path().join("clauded.toml");
     std::fs::write(&config, "").expect("written");
     let config = Arc::new(Config::load(&Paths { config, ..Paths::system() }).expect("valid"));
@@ -90,7 +81,7 @@ async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_i
     let engine = Engine::new(store.clone(), config, metrics, broadcast::channel(64).0, Arc::default(), None).await.expect("loaded");
     let (inputs, receiver) = mpsc::channel(64);
     let running = tokio::spawn(engine.run(receiver));
-    let send = async |input| inputs.send(input).await.ok().expect("the engine runs");
+    let send = async |input| inputs.send(input).await.expect("the engine runs");
 
     let (first, mut runner) = connection(1);
     send(linked(&first, None)).await;
@@ -110,11 +101,11 @@ async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_i
 
     // It comes back with a result in its spool, and the disk is full.
     send(Input::Unlinked(name(), invocation(), 1)).await;
-    alter(&path, "CREATE TRIGGER full BEFORE UPDATE ON attempts BEGIN SELECT RAISE(ABORT, 'full'); END").await;
+    store.alter("CREATE TRIGGER full BEFORE UPDATE ON attempts BEGIN SELECT RAISE(ABORT, 'full'); END").await;
     let (second, mut runner) = connection(2);
     send(says(&second, 2, success())).await;
     tokio::time::timeout(DEADLINE, second.hang_up.notified()).await.expect("the connection is closed, though it is not linked yet");
-    alter(&path, "DROP TRIGGER full").await;
+    store.alter("DROP TRIGGER full").await;
     send(linked(&second, None)).await;
     assert_eq!(state(&inputs).await, Some("running"), "its result is still in the spool");
     drop(second);
