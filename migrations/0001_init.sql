@@ -57,7 +57,7 @@ CREATE TABLE attempts (
     assigned        INTEGER NOT NULL,
     session         TEXT,                   -- the agent's conversation, once known
 
-    -- The report; all NULL until there is one. A second report replaces the first.
+    -- The report; all NULL until there is one, but for `started`. A second report replaces the first.
     outcome         TEXT CHECK (outcome IN ('succeeded', 'failed', 'cancelled', 'limited', 'interrupted')),
     reason          TEXT,                   -- of a failure
     transient       INTEGER,                -- of a failure
@@ -114,6 +114,17 @@ CREATE TABLE restarts (
     cause           TEXT    NOT NULL,       -- empty where nobody told
     count           INTEGER NOT NULL,
     PRIMARY KEY (instance, cause)
+) WITHOUT ROWID;
+
+-- The last look at each instance that is loaded, as far as the next one is compared with it.
+CREATE TABLE instances (
+    name            TEXT    NOT NULL PRIMARY KEY,
+    active          TEXT    NOT NULL,
+    restarts        INTEGER NOT NULL,       -- since the last start by hand
+    invocation      TEXT,
+    cause           TEXT,                   -- why that invocation ended; NULL while it goes on
+    detail          TEXT,
+    CHECK ((cause IS NULL) = (detail IS NULL))
 ) WITHOUT ROWID;
 
 -- Usage limits: an account takes no new work before that time.

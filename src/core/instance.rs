@@ -93,6 +93,27 @@ pub struct ExitCause {
     pub detail: String,
 }
 
+/// What is kept of a look, so that a later one tells what has happened since. The store keeps it too: what happened while
+/// clauded was away is told like everything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// `ActiveState`.
+    pub active: ActiveState,
+    /// `NRestarts`.
+    pub restarts: u32,
+    /// `InvocationID`.
+    pub invocation: Option<InvocationId>,
+    /// Why that invocation ended; `None` while it goes on.
+    pub ended: Option<ExitCause>,
+}
+
+impl Mark {
+    /// The invocation that runs, if one does.
+    pub fn running(&self) -> Option<&InvocationId> {
+        self.invocation.as_ref().filter(|_| self.ended.is_none())
+    }
+}
+
 /// What happened between two looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
@@ -135,6 +156,16 @@ impl Observation {
         ExitCause { result: self.result.clone(), detail }
     }
 
+    /// What is kept of this look.
+    pub fn mark(&self) -> Mark {
+        Mark { active: self.active, restarts: self.restarts, invocation: self.invocation.clone(), ended: self.is_over().then(|| self.cause()) }
+    }
+
+    /// The invocation that runs, if one does.
+    pub fn running(&self) -> Option<&InvocationId> {
+        self.invocation.as_ref().filter(|_| !self.is_over())
+    }
+
     /// Whether the invocation is over: its process is gone and will not come back under the same ID.
     fn is_over(&self) -> bool {
         matches!(self.active, ActiveState::Failed | ActiveState::Inactive) || self.sub.starts_with("auto-restart")
@@ -143,32 +174,33 @@ impl Observation {
 
 /// What happened to an instance between an earlier look (if any) and `now`.
 ///
-/// systemd may coalesce signals, so a restart is told from `NRestarts` and `InvocationID`, not from having seen the state
-/// in between; the cause then comes from what the unit still says about its last exit.
-pub fn transitions(before: Option<&Observation>, now: &Observation) -> Vec<Transition> {
+/// systemd may coalesce signals, and clauded may have been away, so a restart is told from `NRestarts` and `InvocationID`, not
+/// from having seen the state in between; the cause then comes from what the unit still says about its last exit.
+pub fn transitions(before: Option<&Mark>, now: &Observation) -> Vec<Transition> {
     let mut seen = Vec::new();
-    let old = before.and_then(|b| b.invocation.clone().filter(|_| !b.is_over()));
-    let running = now.invocation.clone().filter(|_| !now.is_over());
-    if let Some(old) = &old
-        && running.as_ref() != Some(old)
+    let old = before.and_then(Mark::running);
+    let running = now.running();
+    if let Some(old) = old
+        && running != Some(old)
     {
         // With a new invocation already running, the exit fields are the new one's: what is left is that it ended.
         let cause = if running.is_none() { now.cause() } else { before_restart(now) };
         seen.push(Transition::Ended(old.clone(), cause));
     }
-    let counted = before.map_or(0, |b| b.restarts);
-    if now.restarts > counted && before.is_some() {
-        let cause = match before.filter(|b| b.is_over()) {
-            Some(over) => over.cause(),
+    // Fewer than before means that a start by hand has set the count to zero in between.
+    let counted = before.map(|b| b.restarts).filter(|counted| *counted <= now.restarts).unwrap_or_default();
+    if now.restarts > counted {
+        let cause = match before.and_then(|b| b.ended.clone()) {
+            Some(cause) => cause,
             None if now.is_over() => now.cause(),
             None => before_restart(now),
         };
         seen.extend((counted..now.restarts).map(|_| Transition::Restarted(cause.clone())));
     }
     if let Some(new) = running
-        && old.as_ref() != Some(&new)
+        && old != Some(new)
     {
-        seen.push(Transition::Started(new));
+        seen.push(Transition::Started(new.clone()));
     }
     if now.active == ActiveState::Failed && before.is_none_or(|b| b.active != ActiveState::Failed) {
         seen.push(Transition::GaveUp(now.cause()));
@@ -223,29 +255,33 @@ mod tests {
     }
 
     #[test]
-    fn a_first_look_at_a_running_instance_adopts_it() {
-        assert_eq!(transitions(None, &running(1, 3)), [Transition::Started(id(1))]);
+    fn a_first_look_at_a_running_instance_adopts_it_with_the_restarts_that_nobody_counted() {
+        assert_eq!(transitions(None, &running(1, 0)), [Transition::Started(id(1))]);
+        let seen = transitions(None, &running(1, 1));
+        assert!(matches!(seen.as_slice(), [Transition::Restarted(c), Transition::Started(_)] if c.result == "unknown"), "{seen:?}");
     }
 
     #[test]
     fn a_restart_seen_step_by_step_is_counted_once_with_its_cause() {
-        let ended = transitions(Some(&running(1, 0)), &waiting(1, 0));
+        let ended = transitions(Some(&running(1, 0).mark()), &waiting(1, 0));
         assert!(matches!(ended.as_slice(), [Transition::Ended(i, c)] if *i == id(1) && c.result == "oom-kill"), "{ended:?}");
-        let again = transitions(Some(&waiting(1, 0)), &running(2, 1));
+        let again = transitions(Some(&waiting(1, 0).mark()), &running(2, 1));
         assert!(matches!(again.as_slice(), [Transition::Restarted(c), Transition::Started(i)] if c.result == "oom-kill" && *i == id(2)), "{again:?}");
-        assert_eq!(transitions(Some(&running(2, 1)), &running(2, 1)), []);
+        assert_eq!(transitions(Some(&running(2, 1).mark()), &running(2, 1)), []);
     }
 
     #[test]
     fn a_restart_that_nobody_saw_is_still_counted() {
-        let seen = transitions(Some(&running(1, 0)), &running(2, 1));
+        let seen = transitions(Some(&running(1, 0).mark()), &running(2, 1));
         assert!(matches!(seen.as_slice(), [Transition::Ended(..), Transition::Restarted(c), Transition::Started(_)] if c.result == "unknown"), "{seen:?}");
     }
 
     #[test]
     fn a_restart_by_hand_is_a_new_start_and_no_automatic_restart() {
-        let seen = transitions(Some(&running(1, 2)), &running(2, 0));
+        let seen = transitions(Some(&running(1, 2).mark()), &running(2, 0));
         assert!(matches!(seen.as_slice(), [Transition::Ended(..), Transition::Started(_)]), "{seen:?}");
+        let seen = transitions(Some(&running(1, 2).mark()), &running(3, 1));
+        assert!(matches!(seen.as_slice(), [Transition::Ended(..), Transition::Restarted(_), Transition::Started(_)]), "one more after it: {seen:?}");
     }
 
     #[test]
@@ -259,11 +295,11 @@ mod tests {
             status_text: "no such directory: /x".into(),
             ..running(1, 0)
         };
-        let seen = transitions(Some(&running(1, 0)), &failed);
+        let seen = transitions(Some(&running(1, 0).mark()), &failed);
         assert!(
             matches!(seen.as_slice(), [Transition::Ended(..), Transition::GaveUp(c)] if c.detail == "the runner failed (exit status 78): no such directory: /x"),
             "{seen:?}"
         );
-        assert_eq!(transitions(Some(&failed), &failed), []);
+        assert_eq!(transitions(Some(&failed.mark()), &failed), []);
     }
 }

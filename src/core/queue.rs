@@ -12,6 +12,7 @@ use super::task::{Placement, Target, Task, TaskState, TaskType};
 use index::{Placed, Ready};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// What the caller has to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,15 +26,28 @@ pub enum Effect {
         /// Whether the instance may go on in the task's last session.
         resume: bool,
     },
-    /// An attempt has ended, for those who count: the first report on it, as it was saved.
+    /// An attempt has ended, for those who count and tell. Once, but for a success that comes after the attempt was given up.
     Ended {
-        /// Which attempt, where.
-        placement: Placement,
+        /// The attempt.
+        attempt: AttemptId,
+        /// The instance.
+        instance: InstanceName,
+        /// The task's kind.
+        kind: TaskType,
+        /// What became of it.
+        report: Box<Report>,
+    },
+    /// What an attempt has used, for those who count: its runner's word, never a guess.
+    Used {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The instance.
+        instance: InstanceName,
         /// The task's kind.
         kind: TaskType,
         /// When the task was accepted.
         created: Timestamp,
-        /// What became of it.
+        /// The report on it.
         report: Box<Report>,
     },
     /// Tell the runner to end it.
@@ -53,8 +67,8 @@ pub enum Change {
     Task(Box<Task>),
     /// A new attempt was given to an instance.
     Attempt(Placement),
-    /// What became of an attempt; a second report replaces the first.
-    Report(AttemptId, Box<Report>),
+    /// What became of an attempt, if it is one of that instance; a second report replaces the first.
+    Report(AttemptId, InstanceName, Box<Report>),
 }
 
 /// An instance whose runner is connected.
@@ -86,8 +100,8 @@ pub struct Queue {
     links: BTreeMap<InstanceName, Link>,
     ready: Ready,
     placed: Placed,
-    /// Attempts that were closed without their runner's word; that may still come, and with it their cost.
-    unheard: BTreeSet<AttemptId>,
+    /// Attempts that were closed without their runner's word, and where they were; it may still come, and with it their cost.
+    unheard: BTreeMap<AttemptId, InstanceName>,
     delayed: BTreeSet<(Timestamp, TaskId)>,
     holds: BTreeMap<String, Timestamp>,
     jitter: u64,
@@ -150,6 +164,7 @@ impl Queue {
     /// Time has passed: what waited for it may go on.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         self.holds.retain(|_, until| *until > now);
+        let mut effects = self.shorten(now);
         while let Some((at, id)) = self.delayed.first().copied() {
             if at > now {
                 break;
@@ -160,7 +175,17 @@ impl Queue {
                 self.ready.add(task);
             }
         }
-        self.dispatch()
+        effects.extend(self.dispatch());
+        effects
+    }
+
+    /// A wait that is longer than any back-off was set before the clock was set back, and would last as long as the clock
+    /// went. Usage limits are the service's own times, and stay.
+    fn shorten(&mut self, now: Timestamp) -> Vec<Effect> {
+        let Ok(latest) = now.checked_add(retry::LONGEST) else { return Vec::new() };
+        let far = self.delayed.range((Bound::Excluded((latest, TaskId(i64::MAX))), Bound::Unbounded));
+        let wrong: Vec<TaskId> = far.filter(|(at, _)| !self.holds.values().any(|until| until == at)).map(|(_, id)| *id).collect();
+        wrong.into_iter().flat_map(|id| self.settle(id, TaskState::Pending { not_before: Some(latest) }, now)).collect()
     }
 
     /// A runner has connected, and its reports of before have been taken in with [`Queue::finished`].
@@ -244,18 +269,31 @@ impl Queue {
         }
     }
 
-    /// The runner reports the end of an attempt. Reports may come twice, late, or from an invocation that is over.
-    pub fn finished(&mut self, instance: &InstanceName, attempt: AttemptId, report: &Report, now: Timestamp) -> Vec<Effect> {
+    /// The runner reports the end of an attempt. Reports may come twice, late, or from an invocation that is over. One that is
+    /// on another instance's attempt changes nothing.
+    ///
+    /// `account` is whose usage limit the instance works under; it may not be linked yet.
+    pub fn finished(&mut self, instance: &InstanceName, account: &str, attempt: AttemptId, report: &Report, now: Timestamp) -> Vec<Effect> {
         if let Some(link) = self.links.get_mut(instance)
             && link.busy == Some(attempt)
         {
             link.busy = None;
         }
+        if let Some(at) = reset(report).filter(|at| *at > now) {
+            // An account may be at several limits; the last to reset holds it.
+            let until = self.holds.entry(account.to_owned()).or_insert(at);
+            *until = at.max(*until);
+        }
         let placed = self.tasks.get(&attempt.task).map(|t| t.state.placement().is_some_and(|p| p.attempt == attempt && p.instance == *instance));
         let mut effects = match placed {
-            Some(true) => self.close(attempt.task, report, now),
-            Some(false) => self.late(attempt, report, now),
-            None => vec![Effect::Save(Change::Report(attempt, Box::new(report.clone())))],
+            Some(true) => {
+                let used = self.used(instance, attempt, report);
+                let mut effects = self.close(attempt.task, report, now);
+                effects.extend(used);
+                effects
+            }
+            Some(false) => self.late(instance, attempt, report, now),
+            None => vec![Effect::Save(Change::Report(attempt, instance.clone(), Box::new(report.clone())))],
         };
         effects.extend(self.dispatch());
         effects
@@ -297,14 +335,21 @@ impl Queue {
     }
 
     /// A report on an attempt that was given up, or that another has followed. It is kept; a success that came in time counts.
-    fn late(&mut self, attempt: AttemptId, report: &Report, now: Timestamp) -> Vec<Effect> {
-        let mut effects = vec![Effect::Save(Change::Report(attempt, Box::new(report.clone())))];
+    fn late(&mut self, instance: &InstanceName, attempt: AttemptId, report: &Report, now: Timestamp) -> Vec<Effect> {
+        let mut effects = vec![Effect::Save(Change::Report(attempt, instance.clone(), Box::new(report.clone())))];
         let Some(task) = self.tasks.get_mut(&attempt.task) else { return effects };
-        let waits = matches!(task.state, TaskState::Pending { .. }) && task.attempts == attempt.number;
-        if self.unheard.remove(&attempt) {
+        let unheard = self.unheard.get(&attempt) == Some(instance);
+        // Whoever began the last attempt has its session.
+        let last = task.attempts == attempt.number && (unheard || task.home.as_ref() == Some(instance));
+        let waits = matches!(task.state, TaskState::Pending { .. });
+        if unheard {
+            self.unheard.remove(&attempt);
             task.cost += report.agent.cost;
+            effects.extend(self.used(instance, attempt, report));
         }
-        if waits && report.ended == Ended::Succeeded {
+        let Some(task) = self.tasks.get(&attempt.task) else { return effects };
+        if waits && last && report.ended == Ended::Succeeded {
+            effects.push(Effect::Ended { attempt, instance: instance.clone(), kind: task.kind.clone(), report: Box::new(report.clone()) });
             effects.extend(self.settle(attempt.task, TaskState::Succeeded, now));
         } else {
             effects.push(Effect::Save(Change::Task(Box::new(task.clone()))));
@@ -312,11 +357,18 @@ impl Queue {
         effects
     }
 
+    /// The runner's word on an attempt at a task that has not ended.
+    fn used(&self, instance: &InstanceName, attempt: AttemptId, report: &Report) -> Option<Effect> {
+        let task = self.tasks.get(&attempt.task)?;
+        let (kind, created) = (task.kind.clone(), task.created);
+        Some(Effect::Used { attempt, instance: instance.clone(), kind, created, report: Box::new(report.clone()) })
+    }
+
     /// Closes an attempt whose end nobody saw.
     fn give_up(&mut self, id: TaskId, ended: Ended, detail: &str, now: Timestamp) -> Vec<Effect> {
-        let attempt = self.tasks.get(&id).and_then(|task| task.state.placement()).map(|p| p.attempt);
+        let placement = self.tasks.get(&id).and_then(|task| task.state.placement()).cloned();
         let effects = self.close(id, &unseen(ended, detail, now), now);
-        self.unheard.extend(attempt.filter(|_| self.tasks.contains_key(&id)));
+        self.unheard.extend(placement.filter(|_| self.tasks.contains_key(&id)).map(|p| (p.attempt, p.instance)));
         effects
     }
 
@@ -326,8 +378,8 @@ impl Queue {
         let Some(task) = self.tasks.get_mut(&id) else { return Vec::new() };
         let Some(placement) = task.state.placement().cloned() else { return Vec::new() };
         let mut effects = vec![
-            Effect::Save(Change::Report(placement.attempt, Box::new(report.clone()))),
-            Effect::Ended { placement: placement.clone(), kind: task.kind.clone(), created: task.created, report: Box::new(report.clone()) },
+            Effect::Save(Change::Report(placement.attempt, placement.instance.clone(), Box::new(report.clone()))),
+            Effect::Ended { attempt: placement.attempt, instance: placement.instance, kind: task.kind.clone(), report: Box::new(report.clone()) },
         ];
         task.cost += report.agent.cost;
         let next = retry::after(&report.ended, task.failures, jitter);
@@ -342,15 +394,7 @@ impl Queue {
                 task.failures += 1;
                 TaskState::Pending { not_before: now.checked_add(wait).ok() }
             }
-            (Ended::Limited { until }, _) => {
-                let at = until.filter(|u| *u > now).or_else(|| now.checked_add(retry::LIMIT_UNKNOWN).ok());
-                if let (Some(at), Some(link)) = (at, self.links.get(&placement.instance)) {
-                    // An account may be at several limits; the last to reset holds it.
-                    let until = self.holds.entry(link.account.clone()).or_insert(at);
-                    *until = at.max(*until);
-                }
-                TaskState::Pending { not_before: at }
-            }
+            (Ended::Limited { .. }, _) => TaskState::Pending { not_before: reset(report) },
             (_, Next::Resume | Next::Final) => TaskState::Pending { not_before: None },
         };
         effects.extend(self.settle(id, state, now));
@@ -374,7 +418,7 @@ impl Queue {
             self.place(&task);
             self.tasks.insert(id, task);
         } else {
-            self.unheard.retain(|attempt| attempt.task != id);
+            self.unheard.retain(|attempt, _| attempt.task != id);
         }
         vec![saved]
     }
@@ -432,6 +476,12 @@ impl Queue {
             (self.jitter >> 11) as f64 / (1u64 << 53) as f64
         }
     }
+}
+
+/// When the usage limit resets that an attempt has met, if it has met one.
+fn reset(report: &Report) -> Option<Timestamp> {
+    let Ended::Limited { until } = report.ended else { return None };
+    until.filter(|until| *until > report.finished).or_else(|| report.finished.checked_add(retry::LIMIT_UNKNOWN).ok())
 }
 
 /// The report on an attempt whose end nobody saw.

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Wait at a usage limit whose reset time the agent did not tell.
 pub const LIMIT_UNKNOWN: Duration = Duration::from_secs(15 * 60);
 
+/// No back-off is longer.
+pub const LONGEST: Duration = Duration::from_secs(300);
+
 /// What follows from an attempt's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -59,6 +62,14 @@ mod tests {
         let seconds = |n| Next::Again(Duration::from_secs(n));
         assert_eq!(waits, [seconds(5), seconds(10), seconds(20), seconds(40), seconds(80), Next::Final, Next::Final]);
         assert_eq!(after(&lost, 0, 1.0), Next::Again(Duration::from_millis(6250)));
+    }
+
+    #[test]
+    fn the_longest_is_the_longest() {
+        let every = Reason::ALL.into_iter().flat_map(|reason| [false, true].map(|transient| failed(reason, transient)));
+        let waits = every.flat_map(|ended| (0..20).map(move |failures| after(&ended, failures, 1.0)));
+        let longest = waits.filter_map(|next| if let Next::Again(wait) = next { Some(wait) } else { None }).max();
+        assert_eq!(longest, Some(LONGEST));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::platform::units::UnitEvent;
 use crate::proto::api;
 use crate::proto::link::{Event, FromDaemon, Progress, Work};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -25,6 +25,8 @@ use tokio::time::Instant;
 
 /// Most inputs that share one commit.
 const TURN_MAX: usize = 64;
+/// How long to wait for the time of day: timers go on evenly when the clock is set, and what waits for a time should not.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How long to wait before a store that failed is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub(super) enum Input {
     Runner {
         /// The instance, as the kernel says.
         instance: InstanceName,
+        /// Whose usage limit it works under.
+        account: String,
         /// The start of its unit.
         invocation: InvocationId,
         /// The event's number, for the acknowledgement.
@@ -70,6 +74,16 @@ pub(super) enum Input {
     Note(StoredEvent),
     /// Look at the state.
     Ask(Look),
+}
+
+impl Input {
+    /// The connection that it came by, if its order among others of it matters.
+    fn connection(&self) -> Option<u64> {
+        match self {
+            Self::Linked { to, .. } | Self::Runner { to, .. } => Some(to.connection),
+            _ => None,
+        }
+    }
 }
 
 /// The way to one runner: its connection's number, what is written to it, and the cord to pull.
@@ -116,7 +130,10 @@ pub(super) struct Engine {
     logs: Arc<Notify>,
     watchdog: Option<Duration>,
     runners: BTreeMap<InstanceName, Outbox>,
-    added: BTreeMap<TaskId, Instant>,
+    /// Connections that were closed because a commit failed. What still comes by them is dropped: it follows what was lost.
+    cut: BTreeSet<u64>,
+    /// When its runner was told to run the attempt.
+    given: BTreeMap<InstanceName, (AttemptId, Instant)>,
     last_event: i64,
     unsettled: bool,
 }
@@ -134,40 +151,39 @@ impl Engine {
         logs: Arc<Notify>,
         watchdog: Option<Duration>,
     ) -> Result<Self, StoreError> {
-        let queue = load(&store).await?;
-        let last_event = store.last_event().await?;
-        let fleet = Fleet::new(store.restarts().await?);
+        let mut fleet = Fleet::new();
+        let queue = load(&store, &mut fleet).await?;
+        let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
         let state = State { queue, fleet, config, progress: BTreeMap::new(), store_problem: None };
-        Ok(Self { state, store, metrics, events, logs, watchdog, runners: BTreeMap::new(), added: BTreeMap::new(), last_event, unsettled: false })
+        let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Ok(Self { state, store, metrics, events, logs, watchdog, runners, cut, given, last_event, unsettled: false })
     }
 
     /// Runs until every sender of inputs is gone.
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wake = self.state.queue.next_wake().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            let wake = self.state.queue.next_wake().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
             let mut next = tokio::select! {
                 input = inputs.recv() => match input { Some(input) => Some(input), None => return },
                 () = sleep_for(pause) => None,
             };
-            let now = Timestamp::now();
+            let (now, begun) = (Timestamp::now(), Instant::now());
             let mut turn = Turn::default();
             if std::mem::take(&mut self.unsettled) {
                 self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
             }
-            if self.state.queue.next_wake().is_some_and(|at| at <= now) {
-                turn.effects(self.state.queue.tick(now), now);
-            }
+            turn.effects(self.state.queue.tick(now), now);
             let mut taken = 0;
             while let Some(input) = next.take() {
                 self.take(input, now, &mut turn);
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
-            if let Err((error, looks)) = self.carry_out(turn, now).await {
-                self.start_over(&error, looks).await;
+            if let Err(failed) = self.carry_out(turn, now, begun).await {
+                self.start_over(failed).await;
             }
             self.alive();
         }
@@ -175,12 +191,14 @@ impl Engine {
 
     /// Decides on one input. Nothing is acted on yet.
     fn take(&mut self, input: Input, now: Timestamp, turn: &mut Turn) {
+        if input.connection().is_some_and(|connection| self.cut.contains(&connection)) {
+            return;
+        }
         let state = &mut self.state;
         match input {
             Input::Add(spec, reply) => turn.add(*spec, now, reply),
             Input::Cancel(id, reply) => {
                 let (found, effects) = state.queue.cancel(id, now);
-                self.added.remove(&id);
                 if found {
                     turn.note("task-cancelled", None, Some(id), "a person wants it ended".to_owned(), None, now);
                 }
@@ -203,19 +221,23 @@ impl Engine {
                 turn.tell(to, FromDaemon::Welcome);
                 turn.effects(state.queue.linked(hello, now), now);
             }
-            Input::Runner { instance, invocation, seq, event, to } => {
+            Input::Runner { instance, account, invocation, seq, event, to } => {
                 match event {
                     Event::Started { attempt, session, .. } => {
-                        turn.effects(state.queue.started(&instance, &invocation, attempt), now);
-                        turn.batch.sessions.extend(session.map(|s| (attempt, s)));
-                        turn.note("task-started", Some(&instance), Some(attempt.task), format!("attempt {} runs", attempt.number), None, now);
-                        if let Some(added) = self.added.remove(&attempt.task) {
-                            self.metrics.dispatch_latency(added.elapsed());
+                        let effects = state.queue.started(&instance, &invocation, attempt);
+                        // Else it is told a second time, or by who does not have it.
+                        if !effects.is_empty() {
+                            turn.effects(effects, now);
+                            turn.batch.begun.push((attempt, now, session));
+                            turn.note("task-started", Some(&instance), Some(attempt.task), format!("attempt {} runs", attempt.number), None, now);
+                        }
+                        if let Some((_, given)) = self.given.remove(&instance).filter(|(given, _)| *given == attempt) {
+                            self.metrics.dispatch_latency(given.elapsed());
                         }
                     }
                     Event::Finished { attempt, report } => {
                         state.progress.remove(&instance);
-                        turn.effects(state.queue.finished(&instance, attempt, &report, now), now);
+                        turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
                     }
                 }
                 turn.tell(to, FromDaemon::Ack { seq });
@@ -226,12 +248,13 @@ impl Engine {
             }
             Input::Draining(instance) => state.queue.draining(&instance),
             Input::Unlinked(instance, invocation, connection) => {
+                self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
                     self.runners.remove(&instance);
                     state.queue.unlinked(&instance, &invocation);
                 }
             }
-            Input::Unit(event) => state.fleet.take(event, &mut state.queue, &self.metrics, now, turn),
+            Input::Unit(event) => state.fleet.take(event, &mut state.queue, now, turn),
             Input::Configure(config) => {
                 turn.note("config-reloaded", None, None, "a new configuration is in force".to_owned(), None, now);
                 state.config = config;
@@ -242,7 +265,7 @@ impl Engine {
     }
 
     /// Commits a turn, then acts on it. New tasks are given out by the commit that gives them their numbers.
-    async fn carry_out(&mut self, mut turn: Turn, now: Timestamp) -> Result<(), (Arc<StoreError>, Vec<Look>)> {
+    async fn carry_out(&mut self, mut turn: Turn, now: Timestamp, began: Instant) -> Result<(), Failed> {
         if !turn.batch.changes.is_empty() {
             turn.batch.holds = self.state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect();
         }
@@ -262,14 +285,13 @@ impl Engine {
                     self.metrics.store_commit(begun.elapsed());
                     self.state.store_problem = None;
                     for (id, reply) in ids.into_iter().zip(turn.adds.drain(..)) {
-                        self.added.insert(id, begun);
                         let _ = reply.send(Ok(id));
                     }
                 }
                 Err(error) => {
                     let error = Arc::new(error);
-                    let looks = turn.fail(&error);
-                    return Err((error, looks));
+                    let (looks, part) = turn.fail(&error);
+                    return Err(Failed { error, looks, part });
                 }
             }
         }
@@ -277,7 +299,7 @@ impl Engine {
             reply(Ok(()));
         }
         turn.actions.append(&mut second.actions);
-        self.act(turn.actions).await;
+        self.act(turn.actions, began).await;
         if noted {
             self.publish().await;
         }
@@ -287,8 +309,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Does what has been committed.
-    async fn act(&mut self, actions: Vec<Action>) {
+    /// Does what has been committed in the turn that began then.
+    async fn act(&mut self, actions: Vec<Action>, began: Instant) {
         for action in actions {
             match action {
                 Action::Tell(to, message) => to.tell(message),
@@ -297,15 +319,19 @@ impl Engine {
                         to.tell(FromDaemon::End { attempt });
                     }
                 }
-                Action::Count(instance, kind, created, report) => {
-                    let waited = Duration::try_from(report.started.duration_since(created)).unwrap_or_default();
-                    self.metrics.task_finished(&instance, &kind, &report, waited);
+                Action::Ended(instance, kind, ended) => {
+                    self.metrics.task_ended(&instance, &kind, &ended);
                     self.logs.notify_waiters();
                 }
+                Action::Used(instance, kind, report, waited) => self.metrics.task_used(&instance, &kind, &report, waited),
+                Action::Restarted(instance, cause) => self.metrics.restart(&instance, &cause),
                 Action::Run { placement, resume } => {
                     let Some(to) = self.runners.get(&placement.instance) else { continue };
                     match self.work(placement.attempt, &placement.instance, resume).await {
-                        Ok(work) => to.tell(FromDaemon::Run(Box::new(work))),
+                        Ok(work) => {
+                            self.given.insert(placement.instance.clone(), (placement.attempt, began));
+                            to.tell(FromDaemon::Run(Box::new(work)));
+                        }
                         Err(error) => {
                             // It stays assigned, and is given out again when the runner comes back.
                             tracing::error!(task = placement.attempt.task.0, "cannot give task {} out: {error}", placement.attempt.task);
@@ -351,14 +377,16 @@ impl Engine {
     }
 
     /// After a commit that failed: the store is the truth, everyone says everything again.
-    async fn start_over(&mut self, error: &StoreError, looks: Vec<Look>) {
+    async fn start_over(&mut self, Failed { error, looks, part }: Failed) {
         tracing::error!("nothing was stored: {error}");
         self.state.store_problem = Some(error.to_string());
-        for to in std::mem::take(&mut self.runners).into_values() {
+        // Those too that are not linked yet: an acknowledgement of what follows would acknowledge what was lost.
+        for to in std::mem::take(&mut self.runners).into_values().chain(part) {
             to.hang_up.notify_one();
+            self.cut.insert(to.connection);
         }
         self.state.queue = loop {
-            match load(&self.store).await {
+            match load(&self.store, &mut self.state.fleet).await {
                 Ok(queue) => break queue,
                 Err(error) => {
                     tracing::error!("cannot load the queue: {error}");
@@ -381,8 +409,17 @@ impl Engine {
     }
 }
 
-/// The queue as the store has it.
-async fn load(store: &SqliteStore) -> Result<Queue, StoreError> {
+/// A turn that could not be committed.
+struct Failed {
+    error: Arc<StoreError>,
+    looks: Vec<Look>,
+    /// The ways to the runners that took part in it.
+    part: Vec<Outbox>,
+}
+
+/// The queue as the store has it; the fleet is told what was told of it.
+async fn load(store: &SqliteStore, fleet: &mut Fleet) -> Result<Queue, StoreError> {
+    fleet.recall(store.restarts().await?, store.marks().await?);
     Ok(Queue::load(store.live_tasks().await?, store.holds().await?))
 }
 
@@ -409,3 +446,6 @@ fn fresh(id: TaskId, spec: &TaskSpec, now: Timestamp) -> Task {
         cancelling: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,9 @@ use crate::core::ids::{InstanceName, UNIT_PREFIX};
 use crate::http::Peer;
 use crate::http::service::{Caller, Role};
 use crate::platform::cgroup;
+use nix::unistd::{Group, Uid, User, getgrouplist};
+use std::ffi::CString;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,16 +21,13 @@ pub(super) struct Identity {
     by_pid: Option<mpsc::Sender<Input>>,
     /// The uid of the daemon: in `--user` mode its own user is the operator.
     own_uid: u32,
-    /// The uid of the instances' system user.
-    agents_uid: Option<u32>,
     config: RwLock<Arc<Config>>,
 }
 
 impl Identity {
     /// `by_pid` is given under the process supervisor.
     pub(super) fn new(config: Arc<Config>, by_pid: Option<mpsc::Sender<Input>>) -> Self {
-        let agents_uid = nix::unistd::User::from_name(UNIT_PREFIX).ok().flatten().map(|u| u.uid.as_raw());
-        Self { by_pid, own_uid: nix::unistd::geteuid().as_raw(), agents_uid, config: RwLock::new(config) }
+        Self { by_pid, own_uid: nix::unistd::geteuid().as_raw(), config: RwLock::new(config) }
     }
 
     /// A new configuration is in force.
@@ -59,23 +59,47 @@ impl Identity {
 
     /// Who calls the API over the Unix socket.
     pub(super) fn caller(&self, peer: Peer) -> Caller {
-        let path = match cgroup::of_process(peer.pid) {
-            Ok(path) => path,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Gone already, or in another PID namespace: the kernel cannot say whose it was.
-                return Caller { description: format!("uid {}, a process that cannot be seen", peer.uid), role: Role::Reader };
-            }
-            Err(_) => String::new(),
+        let path = cgroup::of_process(peer.pid);
+        let trusted = peer.uid == 0 || peer.uid == self.own_uid;
+        let role = role(path.as_deref(), trusted, || is_member(peer.uid) && !self.runs_agents(peer.uid));
+        let description = match (&role, &path) {
+            (Role::Agent(name), _) => format!("instance {name} (uid {}, process {})", peer.uid, peer.pid),
+            (Role::Reader, Err(_)) => format!("uid {}, a process that cannot be seen", peer.uid),
+            _ => format!("uid {}, process {}", peer.uid, peer.pid),
         };
-        if let Some((name, _)) = instance_of(&path) {
-            return Caller { description: format!("instance {name} (uid {}, process {})", peer.uid, peer.pid), role: Role::Agent(name) };
-        }
-        let description = format!("uid {}, process {}", peer.uid, peer.pid);
-        // The socket's mode lets in root and the members of its group. The instances' own user is a member, so that runners and
-        // agents can connect; outside of every unit it is an agent that has slipped away, and may only look.
-        let slipped = self.agents_uid == Some(peer.uid) && peer.uid != self.own_uid;
-        Caller { description, role: if slipped { Role::Reader } else { Role::Operator } }
+        Caller { description, role }
     }
+
+    /// Whether instances run as that user. Its agents can leave their unit (a user manager, a job of cron's), so that being in
+    /// none says nothing.
+    fn runs_agents(&self, uid: u32) -> bool {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let named = config.instances.values().filter_map(|instance| instance.user.as_deref());
+        named.chain([UNIT_PREFIX]).any(|name| match name.parse::<u32>() {
+            Ok(number) => uid == number,
+            Err(_) => User::from_name(name).ok().flatten().is_some_and(|user| user.uid.as_raw() == uid),
+        })
+    }
+}
+
+/// What a process may do, by its cgroup and, outside of all instances, by its user. Where the kernel does not say which cgroup
+/// it is in, it may be an agent's.
+fn role(path: Result<&str, &io::Error>, trusted: bool, member: impl FnOnce() -> bool) -> Role {
+    match path.map(instance_of) {
+        Ok(Some((name, _))) => Role::Agent(name),
+        Ok(None) if trusted || member() => Role::Operator,
+        // Without cgroup v2 there are no units to be told apart, and no line for it.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && trusted => Role::Operator,
+        Ok(None) | Err(_) => Role::Reader,
+    }
+}
+
+/// Whether the administrator has put that user into the group (group(5)). What groups a process has says less: systemd gives
+/// every instance's processes this one.
+fn is_member(uid: u32) -> bool {
+    let Some(group) = Group::from_name(UNIT_PREFIX).ok().flatten() else { return false };
+    let Some(user) = User::from_uid(Uid::from_raw(uid)).ok().flatten() else { return false };
+    CString::new(user.name).is_ok_and(|name| getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&group.gid)))
 }
 
 /// The instance of a cgroup path and what is left of the path below its service.
@@ -122,6 +146,34 @@ mod tests {
         assert_eq!(found(service), Some(("a".to_owned(), "")));
         assert_eq!(found("/system.slice/ssh.service"), None);
         assert_eq!(found("/"), None);
+    }
+
+    #[test]
+    fn outside_of_all_instances_the_user_decides_and_without_a_cgroup_nobody_but_root_is_trusted() {
+        let role = |path: Result<&str, io::ErrorKind>, trusted, member| {
+            let path = path.map_err(io::Error::from);
+            super::role(path.as_ref().copied(), trusted, || member)
+        };
+        let (inside, outside) = (Ok("/claude.slice/claude-code@a.service/task-1"), Ok("/user.slice/user-1000.slice/session-1.scope"));
+        assert_eq!(role(inside, true, true), Role::Agent("a".parse().expect("valid")), "whatever its user");
+        assert_eq!([role(outside, true, false), role(outside, false, true), role(outside, false, false)], [Role::Operator, Role::Operator, Role::Reader]);
+        // ESRCH, as of a child that was reaped between open(2) and read(2), has no kind of its own.
+        for error in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::Other] {
+            assert_eq!(role(Err(error), true, true), Role::Reader, "{error:?}");
+        }
+        let no_v2 = Err(io::ErrorKind::InvalidData);
+        assert_eq!([role(no_v2, true, false), role(no_v2, false, true)], [Role::Operator, Role::Reader]);
+    }
+
+    #[test]
+    fn a_user_whom_instances_run_as_is_known_by_name_and_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = directory.path().join("clauded.toml");
+        std::fs::write(&config, "[instances.a]\nuser = \"nobody\"\n[instances.b]\nuser = \"4711\"\n").expect("written");
+        let config = Config::load(&crate::config::Paths { config, ..crate::config::Paths::system() }).expect("valid");
+        let identity = Identity::new(Arc::new(config), None);
+        let nobody = User::from_name("nobody").expect("looked up").expect("there").uid.as_raw();
+        assert_eq!([nobody, 4711, 4712].map(|uid| identity.runs_agents(uid)), [true, true, false]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use super::engine::{Input, Outbox};
 use super::identity::Identity;
 use crate::core::ids::InstanceName;
 use crate::core::queue;
+use crate::http;
+use crate::metrics::Metrics;
 use crate::proto::link::{FromDaemon, FromRunner, Hello, LINE_MAX, VERSION};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +42,7 @@ enum LinkError {
 }
 
 /// Serves runners until the engine is gone.
-pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>) {
+pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engine: mpsc::Sender<Input>, metrics: Arc<Metrics>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let seats = Arc::new(Seats::default());
     let numbers = AtomicU64::new(1);
@@ -56,12 +58,17 @@ pub(super) async fn serve(listener: UnixListener, identity: Arc<Identity>, engin
             }
         };
         let number = numbers.fetch_add(1, Ordering::Relaxed);
-        let (identity, seats, engine) = (identity.clone(), seats.clone(), engine.clone());
+        let (identity, seats, engine, metrics) = (identity.clone(), seats.clone(), engine.clone(), metrics.clone());
         tokio::spawn(async move {
             let _permit = permit;
             match converse(stream, number, &identity, &seats, &engine).await {
                 Ok(()) => tracing::debug!(connection = number, "a runner has gone"),
-                Err(error) => tracing::warn!(connection = number, "runner link: {error}"),
+                Err(error) => {
+                    if matches!(error, LinkError::Refused(_)) {
+                        metrics.link(false);
+                    }
+                    tracing::warn!(connection = number, "runner link: {error}");
+                }
             }
         });
     }
@@ -71,7 +78,10 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, seats: &
     let peer = stream.peer_cred()?;
     let pid = peer.pid().and_then(|p| u32::try_from(p).ok()).unwrap_or_default();
     let (read, mut write) = stream.into_split();
-    let instance = match identity.runner(pid).await {
+    let found = identity.runner(pid).await;
+    // Else it may be about another process that has got its number.
+    let found = if http::is_there(write.as_ref()) { found } else { Err("it has gone".to_owned()) };
+    let instance = match found {
         Ok(instance) => instance,
         Err(message) => {
             let _ = say(&mut write, &FromDaemon::Refused { message: message.clone() }).await;
@@ -137,7 +147,8 @@ async fn listen(
     while let Some(message) = hear(lines).await? {
         match message {
             FromRunner::Event { seq, event } => {
-                pass(Input::Runner { instance: instance.clone(), invocation: hello.invocation.clone(), seq, event, to: to.clone() }).await?;
+                let (instance, account, invocation) = (instance.clone(), account.clone(), hello.invocation.clone());
+                pass(Input::Runner { instance, account, invocation, seq, event, to: to.clone() }).await?;
                 if spooled > 0 {
                     spooled -= 1;
                     if spooled == 0 {

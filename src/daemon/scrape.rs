@@ -1,7 +1,7 @@
 //! What a scrape begins with: the engine's state, and where the instances' cgroups are.
 
 use super::engine::State;
-use crate::core::ids::{FLEET_SLICE, InstanceName};
+use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::task::TaskState;
 use crate::metrics::{InstanceSample, Snapshot};
@@ -21,12 +21,13 @@ pub(super) fn instance_group(mount: &Path, control_group: &str) -> Group {
 
 /// The engine's view. Counts of ended tasks are the store's.
 pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static str) -> Snapshot {
+    let fleet = mount.zip(state.fleet.control_group()).map(|(mount, group)| mount.join(group.trim_start_matches('/')));
     let names: BTreeSet<&InstanceName> = state.config.instances.keys().chain(state.fleet.iter().map(|seen| &seen.name)).collect();
     let instances = names.into_iter().map(|name| {
         let seen = state.fleet.get(name);
-        let cgroup = mount.map(|mount| match seen.map(|s| s.control_group.as_str()).filter(|g| !g.is_empty()) {
-            Some(group) => instance_group(mount, group).path().to_owned(),
-            None => mount.join(slice_path(name)),
+        let cgroup = mount.and_then(|mount| match seen.map(|s| s.control_group.as_str()).filter(|g| !g.is_empty()) {
+            Some(group) => Some(instance_group(mount, group).path().to_owned()),
+            None => Some(slice_below(fleet.as_deref()?, name)),
         });
         InstanceSample {
             name: name.clone(),
@@ -46,7 +47,7 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
         supervisor,
         supervisor_connected: state.fleet.problem().is_none(),
         instances: instances.collect(),
-        fleet: mount.map(|mount| mount.join("claude.slice").join(FLEET_SLICE)),
+        fleet: fleet.clone(),
         tasks,
         holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
     }
@@ -61,12 +62,13 @@ pub(super) fn add_ended(snapshot: &mut Snapshot, counts: Vec<(String, u64)>) {
     }
 }
 
-/// Where systemd puts an instance's slice: each dash nests one deeper (systemd.slice(5)).
-fn slice_path(name: &InstanceName) -> PathBuf {
+/// Where systemd puts an instance's slice below the fleet's: each dash nests one deeper (systemd.slice(5)).
+fn slice_below(fleet: &Path, name: &InstanceName) -> PathBuf {
     let slice = name.slice();
     let stem = slice.trim_end_matches(".slice");
     let dashes = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
-    dashes.filter_map(|at| stem.get(..at)).map(|part| format!("{part}.slice")).collect()
+    // The first two are the fleet's own: claude.slice and claude-code.slice.
+    fleet.join(dashes.skip(2).filter_map(|at| stem.get(..at)).map(|part| format!("{part}.slice")).collect::<PathBuf>())
 }
 
 #[cfg(test)]
@@ -77,7 +79,7 @@ mod tests {
     fn slices_nest_by_dashes() {
         let name: InstanceName = "team-boss".parse().expect("valid");
         let path = "claude.slice/claude-code.slice/claude-code-team.slice/claude-code-team-boss.slice";
-        assert_eq!(slice_path(&name), Path::new(path));
+        assert_eq!(slice_below(Path::new("/m/claude.slice/claude-code.slice"), &name), Path::new("/m").join(path));
         assert_eq!(instance_group(Path::new("/m"), &format!("/{path}/claude-code@team-boss.service")).path(), Path::new("/m").join(path));
         assert_eq!(instance_group(Path::new("/m"), "/x/clauded/a").path(), Path::new("/m/x/clauded/a"));
     }

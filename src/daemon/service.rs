@@ -36,6 +36,8 @@ pub(super) struct Verbs {
     pub(super) paths: Paths,
     pub(super) cgroups: Option<PathBuf>,
     pub(super) identity: Arc<Identity>,
+    /// Held while the configuration is written: the file is read, changed and replaced.
+    pub(super) persisting: tokio::sync::Mutex<()>,
 }
 
 fn refused(status: u16, code: &'static str, detail: impl Into<String>) -> ServiceError {
@@ -237,6 +239,7 @@ impl Service for Verbs {
                 return Err(refused(422, "no-limits", "no limit is given; say for example memory=6G"));
             }
             if wanted.persist {
+                let _alone = self.persisting.lock().await;
                 // First what may be refused without a trace, then what takes effect.
                 let persisted = config::persist_limits(&self.paths, &name, &limits).map_err(|e| refused(422, "config", e.to_string()))?;
                 if persisted {

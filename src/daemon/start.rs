@@ -25,9 +25,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Inputs on their way to the engine; beyond that, callers wait.
 const INPUTS: usize = 1024;
@@ -35,6 +35,9 @@ const INPUTS: usize = 1024;
 const EVENTS: usize = 1024;
 /// How often what is older than `[store] keep` is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Longest wait for the supervisor to have looked at every instance before clauded says that it is ready.
+const SEEN_ALL: Duration = Duration::from_secs(5);
 
 /// What a restart cannot mend (sysexits.h(3head) `EX_CONFIG`; the unit has it in `RestartPreventExitStatus=`).
 const EX_CONFIG: u8 = 78;
@@ -135,6 +138,9 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let watchdog = sd_notify::watchdog_enabled();
     let engine = Engine::new(store.clone(), config.clone(), metrics.clone(), events.clone(), log_grew.clone(), watchdog).await?;
 
+    // Before there are new events, whose times may be wrong.
+    let last = store.last_event().await?.map_or_else(Timestamp::now, |(_, at)| at);
+
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let shared = Arc::new(RwLock::new(config.clone()));
     let (units, seen) = supervise(supervisor(&config, args), &paths, &shared);
@@ -148,19 +154,20 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let identity = Arc::new(Identity::new(config.clone(), by_pid));
     let running = tokio::spawn(engine.run(receiver));
     let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
-    let (caught_up, seen_all) = oneshot::channel();
+    let (caught_up, mut seen_all) = watch::channel(false);
     tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart, caught_up));
-    let links = link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone());
+    let links = link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone(), metrics.clone());
     let known_by_pid = units.supervisor() == "process";
+    let mut runners_found = seen_all.clone();
     tokio::spawn(async move {
         if known_by_pid {
             // Who calls before the supervisor has found its runners again would be refused, and come back after a pause. The
             // kernel keeps the callers waiting. An error means that the supervisor is over, and then nobody will be known.
-            let _ = seen_all.await;
+            let _ = runners_found.wait_for(|all| *all).await;
         }
         links.await;
     });
-    tokio::spawn(prune(store.clone(), shared.clone()));
+    tokio::spawn(prune(store.clone(), shared.clone(), last));
 
     let require_token = Arc::new(AtomicBool::new(config.metrics.require_token));
     let closing = store.clone();
@@ -175,6 +182,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         paths: paths.clone(),
         cgroups: cgroup::mount(),
         identity: identity.clone(),
+        persisting: tokio::sync::Mutex::default(),
     });
     let who = identity.clone();
     let server = http::Server {
@@ -188,6 +196,8 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         // The sender going away means the same.
         let _ = stopped.await;
     }));
+    // Who waits for READY then finds the fleet as it is. Without its supervisor clauded serves too, and says what is wrong.
+    let _ = tokio::time::timeout(SEEN_ALL, seen_all.wait_for(|all| *all)).await;
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
 
@@ -245,19 +255,15 @@ async fn watch_units(
     engine: mpsc::Sender<Input>,
     units: Units,
     mut autostart: Vec<InstanceName>,
-    caught_up: oneshot::Sender<()>,
+    caught_up: watch::Sender<bool>,
 ) {
-    let mut first = Some(caught_up);
     while let Some(event) = seen.recv().await {
         let complete = event == UnitEvent::CaughtUp;
         if engine.send(Input::Unit(event)).await.is_err() {
             return;
         }
         if complete {
-            if let Some(first) = first.take() {
-                // Nobody waits under systemd.
-                let _ = first.send(());
-            }
+            caught_up.send_replace(true);
             for name in autostart.drain(..) {
                 let units = units.clone();
                 tokio::spawn(async move {
@@ -332,13 +338,20 @@ async fn reload(
     }
 }
 
-/// Removes what is old, now and then.
-async fn prune(store: SqliteStore, config: Arc<RwLock<Arc<Config>>>) {
+/// Until when things are old. History ages while clauded runs, from when it last wrote on: a clock that is wrong at boot, or
+/// that is set to some other year, must not take all of it away.
+fn old(now: Timestamp, last: Timestamp, since: Duration, keep: Duration) -> Option<Timestamp> {
+    last.checked_add(since).unwrap_or(last).min(now).checked_sub(keep).ok()
+}
+
+/// Removes what is old, now and then. `last` is when something was last written before this start.
+async fn prune(store: SqliteStore, config: Arc<RwLock<Arc<Config>>>, last: Timestamp) {
+    let begun = Instant::now();
     let mut every = tokio::time::interval(PRUNE_EVERY);
     loop {
         every.tick().await;
         let keep = config.read().unwrap_or_else(PoisonError::into_inner).store.keep;
-        let Ok(before) = Timestamp::now().checked_sub(keep) else { continue };
+        let Some(before) = old(Timestamp::now(), last, begun.elapsed(), keep) else { continue };
         match store.prune(before).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "removed what is older than {}", humantime::format_duration(keep)),
@@ -383,6 +396,16 @@ mod tests {
         new.api = crate::config::Api { listen: None, token_file: "/t".into() };
         new.store.path = "/s".into();
         assert_eq!(for_a_restart(&started, &new), ["[fleet] supervisor", "[api] listen", "[api] token-file", "[store] path"]);
+    }
+
+    #[test]
+    fn a_wrong_clock_takes_no_history_away() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let (last, hour, keep) = (at("2026-06-30T12:00:00Z"), Duration::from_secs(3600), Duration::from_secs(30 * 86_400));
+        let ordinary = Some(at("2026-05-31T13:00:00Z"));
+        assert_eq!(old(at("2026-06-30T13:00:00Z"), last, hour, keep), ordinary);
+        assert_eq!(old(at("2099-01-01T00:00:00Z"), last, hour, keep), ordinary, "it is no hour later");
+        assert_eq!(old(at("1970-01-02T00:00:00Z"), last, hour, keep), Some(at("1969-12-03T00:00:00Z")), "nothing is that old");
     }
 
     #[test]

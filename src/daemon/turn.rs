@@ -1,7 +1,7 @@
 //! One turn of the engine: what is to be committed together, and what is done once it is.
 
 use super::engine::{Outbox, State};
-use crate::core::attempt::Report;
+use crate::core::attempt::{Ended, Report};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::queue::Effect;
 use crate::core::task::{Placement, TaskSpec, TaskType};
@@ -9,6 +9,7 @@ use crate::platform::store::{Batch, StoreError, StoredEvent};
 use crate::proto::link::FromDaemon;
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Answers a caller once the turn is committed or given up.
@@ -34,7 +35,11 @@ pub(super) enum Action {
     /// Have its runner end an attempt.
     End(InstanceName, crate::core::ids::AttemptId),
     /// Count an attempt that has ended.
-    Count(InstanceName, TaskType, Timestamp, Box<Report>),
+    Ended(InstanceName, TaskType, Ended),
+    /// Count what an attempt has used; with how long its task had waited, if it is the first.
+    Used(InstanceName, TaskType, Box<Report>, Option<Duration>),
+    /// Count an automatic restart, with its cause.
+    Restarted(InstanceName, String),
 }
 
 /// The turn.
@@ -70,12 +75,17 @@ impl Turn {
                     self.actions.push(Action::Run { placement, resume });
                 }
                 Effect::End { instance, attempt } => self.actions.push(Action::End(instance, attempt)),
-                Effect::Ended { placement, kind, created, report } => {
+                Effect::Ended { attempt, instance, kind, report } => {
                     let cause = report.ended.reason().map_or_else(|| report.ended.name().to_owned(), |r| r.name().to_owned());
                     let detail = if report.detail.is_empty() { String::new() } else { format!(": {}", report.detail) };
-                    let message = format!("attempt {} {}{detail}", placement.attempt.number, report.ended.name());
-                    self.note("task-finished", Some(&placement.instance), Some(placement.attempt.task), message, Some(cause), now);
-                    self.actions.push(Action::Count(placement.instance, kind, created, report));
+                    let message = format!("attempt {} {}{detail}", attempt.number, report.ended.name());
+                    self.note("task-finished", Some(&instance), Some(attempt.task), message, Some(cause), now);
+                    self.actions.push(Action::Ended(instance, kind, report.ended));
+                }
+                Effect::Used { attempt, instance, kind, created, report } => {
+                    // Later attempts have waited for other things than an instance.
+                    let waited = (attempt.number == 1).then(|| Duration::try_from(report.started.duration_since(created)).unwrap_or_default());
+                    self.actions.push(Action::Used(instance, kind, report, waited));
                 }
             }
         }
@@ -97,14 +107,16 @@ impl Turn {
         self.actions.push(Action::Tell(to, message));
     }
 
-    /// Gives the turn up: everyone who waits for it gets the error. The looks remain.
-    pub(super) fn fail(self, error: &Arc<StoreError>) -> Vec<Look> {
+    /// Gives the turn up: everyone who waits for it gets the error. The looks remain, and the ways to the runners that took
+    /// part in it.
+    pub(super) fn fail(self, error: &Arc<StoreError>) -> (Vec<Look>, Vec<Outbox>) {
         for reply in self.replies {
             reply(Err(error.clone()));
         }
         for reply in self.adds {
             let _ = reply.send(Err(error.clone()));
         }
-        self.looks
+        let part = self.actions.into_iter().filter_map(|action| if let Action::Tell(to, _) = action { Some(to) } else { None });
+        (self.looks, part.collect())
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn attempt(stored: &StoredAttempt) -> api::Attempt {
         instance: stored.instance.to_string(),
         invocation: stored.invocation.to_string(),
         assigned: stored.assigned.to_string(),
+        started: stored.started.map(|at| at.to_string()),
         session: stored.session.map(|s| s.to_string()),
         ..api::Attempt::default()
     };

@@ -3,15 +3,21 @@
 //! Unix socket: the kernel answers (`SO_PEERCRED`, unix(7)). TCP: a bearer token, and nothing that a browser could be tricked into sending.
 
 use super::problem::Problem;
-use super::service::{Caller, Role};
+use super::service::{Caller, Role, TaskQuery};
+use crate::core::ids::InstanceName;
+use crate::proto::api;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use subtle::ConstantTimeEq;
+use tokio::net::UnixStream;
 
 /// What anyone may ask on TCP without a token.
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
@@ -25,6 +31,16 @@ pub struct Peer {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
+}
+
+/// Whether the process that connected is still there, so that its number has not become another's meanwhile. The kernel
+/// tells since Linux 6.5 (`SO_PEERPIDFD`); an older one is believed.
+pub fn is_there(stream: &UnixStream) -> bool {
+    match getsockopt(stream, PeerPidfd) {
+        // It is readable once the process has ended (pidfd_open(2)).
+        Ok(process) => poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0),
+        Err(error) => error == Errno::ENOPROTOOPT,
+    }
 }
 
 /// From the kernel's answer to a caller: the daemon knows units and groups, this module does not.
@@ -78,6 +94,67 @@ pub(super) fn admit(access: &Access, route: &str, request: &mut Request) -> Resu
     let description = caller.description.clone();
     request.extensions_mut().insert(caller);
     Ok(description)
+}
+
+/// Whose tasks, logs and events a caller may see: they hold prompts, and what agents have read and written.
+#[derive(Clone, Debug)]
+pub(super) enum View {
+    /// Everyone's.
+    All,
+    /// That instance's: what is for it, and what it has worked on.
+    Of(InstanceName),
+}
+
+impl View {
+    /// What the caller may see.
+    pub(super) fn of(caller: &Caller) -> Result<Self, Problem> {
+        match &caller.role {
+            Role::Operator => Ok(Self::All),
+            Role::Agent(name) => Ok(Self::Of(name.clone())),
+            // It may be an agent that has left its unit.
+            Role::Reader => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                format!("you are {}, and may see the instances, the health and the metrics; tasks, logs and events need an operator", caller.description),
+            )),
+        }
+    }
+
+    /// Whether something of these instances may be seen.
+    pub(super) fn includes<'a>(&self, instances: impl IntoIterator<Item = &'a str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(name) => instances.into_iter().any(|instance| instance == name.as_str()),
+        }
+    }
+
+    /// Whether the event may be seen.
+    pub(super) fn has(&self, event: &api::Event) -> bool {
+        self.includes(event.instance.as_ref().map(AsRef::as_ref))
+    }
+
+    /// Refuses a task of others.
+    pub(super) fn check(&self, task: &api::TaskDetail) -> Result<(), Problem> {
+        let worked = task.history.iter().map(|attempt| attempt.instance.as_str());
+        let whose = worked.chain(task.task.instance.as_deref()).chain(task.task.placed_on.as_deref());
+        match self {
+            Self::Of(name) if !self.includes(whose) => Err(refuse_others(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Narrows a list to what may be seen.
+    pub(super) fn narrow(&self, query: &mut TaskQuery) -> Result<(), Problem> {
+        match self {
+            Self::Of(name) if *query.instance.get_or_insert_with(|| name.clone()) != *name => Err(refuse_others(name)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse_others(name: &InstanceName) -> Problem {
+    let detail = format!("you are the agent of instance {name}, and agents may see the tasks, logs and events of their own instance alone");
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
 /// The caller of a TCP request, by its token.

@@ -4,7 +4,7 @@ use super::App;
 use super::extract::{Body, Params};
 use super::problem::Problem;
 use super::service::Caller;
-use super::tasks::{TaskParams, accept};
+use super::tasks::{TaskParams, accept, list_tasks};
 use crate::proto::api;
 use axum::extract::State;
 use axum::response::Response;
@@ -121,8 +121,8 @@ pub(super) async fn post_task(State(app): State<App>, Extension(caller): Extensi
 
 /// As `GET /api/v1/tasks`.
 #[utoipa::path(get, path = "/api/tasks", tag = "compatibility", params(TaskParams), responses((status = 200, body = Vec<api::Task>)))]
-pub(super) async fn list_field_tasks(State(app): State<App>, Params(params): Params<TaskParams>) -> Result<Json<Vec<api::Task>>, Problem> {
-    Ok(Json(app.service.tasks(params.query()?).await?))
+pub(super) async fn list_field_tasks(app: State<App>, caller: Extension<Caller>, params: Params<TaskParams>) -> Result<Json<Vec<api::Task>>, Problem> {
+    list_tasks(app, caller, params).await
 }
 
 /// Takes a task into the queue.

@@ -4,6 +4,7 @@
 //! that lags, reconnects or begins in the past sees each event once and misses none.
 
 use super::App;
+use super::auth::View;
 use super::extract::{Params, limit};
 use super::problem::Problem;
 use super::service::{Caller, Role, ServiceError};
@@ -47,8 +48,24 @@ pub(super) struct FeedParams {
 
 /// Lists events, oldest first.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventParams), responses((status = 200, body = Vec<api::Event>)))]
-pub(super) async fn list_events(State(app): State<App>, Params(params): Params<EventParams>) -> Result<Json<Vec<api::Event>>, Problem> {
-    Ok(Json(app.service.events(params.after, limit(params.limit)?).await?))
+pub(super) async fn list_events(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(params): Params<EventParams>,
+) -> Result<Json<Vec<api::Event>>, Problem> {
+    let (view, limit) = (View::of(&caller)?, limit(params.limit)?);
+    let (room, mut after, mut found) = (limit as usize, params.after, Vec::new());
+    // A short page tells the reader that there is no more, so one that others' events have thinned is filled up.
+    loop {
+        let page = app.service.events(after, limit).await?;
+        let full = page.len() >= room;
+        after = page.last().map_or(after, |last| last.id);
+        found.extend(page.into_iter().filter(|event| view.has(event)));
+        if !full || found.len() >= room {
+            found.truncate(room);
+            return Ok(Json(found));
+        }
+    }
 }
 
 /// Events as they happen, after those that are already stored. Each has its number as `id:` and an `Event` object as `data:`.
@@ -62,6 +79,7 @@ pub(super) async fn stream_events(
     Params(params): Params<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let view = View::of(&caller)?;
     let after = match headers.get("last-event-id") {
         None => params.after,
         Some(id) => id
@@ -80,12 +98,13 @@ pub(super) async fn stream_events(
     })?;
     // Subscribed before the first look at the store: what is committed after that look wakes the feed.
     let live = app.service.subscribe();
-    let feed = Feed { app, live, after, read: VecDeque::new(), ended: false, _slot: slot };
+    let feed = Feed { app, view, live, after, read: VecDeque::new(), ended: false, _slot: slot };
     Ok(Sse::new(stream::unfold(feed, Feed::next)).keep_alive(KeepAlive::default()))
 }
 
 struct Feed {
     app: App,
+    view: View,
     live: broadcast::Receiver<api::Event>,
     /// The last event that was sent.
     after: i64,
@@ -100,6 +119,9 @@ impl Feed {
         loop {
             if let Some(event) = self.read.pop_front() {
                 self.after = event.id;
+                if !self.view.has(&event) {
+                    continue;
+                }
                 let sent = Event::default().id(event.id.to_string()).json_data(&event).unwrap_or_else(|error| self.fail(&error.to_string()));
                 return Some((Ok(sent), self));
             }

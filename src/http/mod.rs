@@ -17,7 +17,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{Access, Identify, Peer};
+pub use auth::{Access, Identify, Peer, is_there};
 pub use openapi::document;
 pub use server::Server;
 

@@ -1,7 +1,7 @@
 //! Serves the router on the Unix socket and, if there is one, on TCP: bounded connections, bounded headers, an orderly end.
 
-use super::auth::{Access, Connection, Identify, Peer};
-use super::service::{Role, Service};
+use super::auth::{Access, Connection, Identify, Peer, is_there};
+use super::service::{Caller, Role, Service};
 use super::{closed, router};
 use axum::Router;
 use hyper::body::Incoming;
@@ -56,7 +56,11 @@ impl Server {
                 () = &mut stop => break,
                 (stream, slot) = accept_unix(&unix, &unix_slots) => match peer(&stream) {
                     Ok(peer) => {
-                        let caller = (self.identify)(peer);
+                        let mut caller = (self.identify)(peer);
+                        if !is_there(&stream) {
+                            // What was found out may be about another process with its number.
+                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), role: Role::Reader };
+                        }
                         // Operators need no second slot. A reader who finds none is hung up on: to wait here would keep all others out.
                         let Ok(readers_slot) = (caller.role != Role::Operator).then(|| readers_slots.clone().try_acquire_owned()).transpose() else { continue };
                         connections.spawn(converse(stream, router.clone(), Connection::Local(caller), closing.clone(), (slot, readers_slot)));

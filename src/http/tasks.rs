@@ -1,6 +1,7 @@
 //! `/api/v1/tasks`: the queue, from the outside.
 
 use super::App;
+use super::auth::View;
 use super::extract::{Body, Id, Params, instance_name, limit};
 use super::problem::Problem;
 use super::service::{Caller, TaskQuery};
@@ -67,8 +68,14 @@ pub(super) struct LogParams {
 
 /// Lists tasks, newest first.
 #[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(TaskParams), responses((status = 200, body = Vec<api::Task>)))]
-pub(super) async fn list_tasks(State(app): State<App>, Params(params): Params<TaskParams>) -> Result<Json<Vec<api::Task>>, Problem> {
-    Ok(Json(app.service.tasks(params.query()?).await?))
+pub(super) async fn list_tasks(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(params): Params<TaskParams>,
+) -> Result<Json<Vec<api::Task>>, Problem> {
+    let mut query = params.query()?;
+    View::of(&caller)?.narrow(&mut query)?;
+    Ok(Json(app.service.tasks(query).await?))
 }
 
 /// Takes a task into the queue. Once this has answered, the task is on disk.
@@ -90,8 +97,11 @@ pub(super) async fn accept(app: &App, caller: Caller, task: api::NewTask) -> Res
 /// One task with its attempts.
 #[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", params(("id" = i64, Path, description = "The task's number")),
     responses((status = 200, body = api::TaskDetail)))]
-pub(super) async fn get_task(State(app): State<App>, Id(id): Id) -> Result<Json<api::TaskDetail>, Problem> {
-    Ok(Json(app.service.task(id).await?))
+pub(super) async fn get_task(State(app): State<App>, Extension(caller): Extension<Caller>, Id(id): Id) -> Result<Json<api::TaskDetail>, Problem> {
+    let view = View::of(&caller)?;
+    let task = app.service.task(id).await?;
+    view.check(&task)?;
+    Ok(Json(task))
 }
 
 /// Ends a task: at once if it waits, by an interrupt to its agent if it runs.
@@ -111,7 +121,16 @@ pub(super) async fn retry_task(State(app): State<App>, Extension(caller): Extens
 /// A piece of an attempt's log.
 #[utoipa::path(get, path = "/api/v1/tasks/{id}/log", tag = "tasks", params(("id" = i64, Path, description = "The task's number"), LogParams),
     responses((status = 200, body = api::LogChunk)))]
-pub(super) async fn get_task_log(State(app): State<App>, Id(id): Id, Params(params): Params<LogParams>) -> Result<Json<api::LogChunk>, Problem> {
+pub(super) async fn get_task_log(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Params(params): Params<LogParams>,
+) -> Result<Json<api::LogChunk>, Problem> {
+    let view = View::of(&caller)?;
+    if let View::Of(_) = view {
+        view.check(&app.service.task(id).await?)?;
+    }
     if params.wait {
         tokio::select! {
             chunk = app.service.log(id, params.attempt, params.offset, true) => return Ok(Json(chunk?)),

@@ -17,18 +17,51 @@ use tokio::io::AsyncReadExt;
 async fn agents_and_readers_may_read_and_operators_may_act() {
     for (role, word) in [(Role::Agent("feature-x".parse().unwrap()), "feature-x"), (Role::Reader, "uid ")] {
         let rig = Rig::new(role).await;
-        assert_eq!(rig.unix("GET", "/api/v1/tasks", None).await.status, 200);
+        assert_eq!(rig.unix("GET", "/api/v1/instances", None).await.status, 200);
         for (method, path) in [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks"), ("PUT", "/api/v1/instances/a/limits"), ("POST", "/task")] {
             let got = rig.unix(method, path, Some("{\"prompt\":\"x\"}")).await;
             let problem = got.problem();
             assert_eq!((got.status, problem.code.as_str()), (403, "forbidden"), "{path}");
             assert!(problem.detail.contains(word) && problem.detail.contains("needs an operator") && problem.detail.contains("pid "), "{problem:?}");
         }
-        assert_eq!(*rig.fake.calls.lock().unwrap(), ["tasks None None None 100"]);
+        assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
     }
     let rig = Rig::new(Role::Operator).await;
     assert_eq!(rig.unix("POST", "/api/v1/instances/a/start", None).await.status, 200);
     assert!(rig.fake.calls.lock().unwrap()[0].starts_with("start a by uid "));
+}
+
+#[tokio::test]
+async fn a_process_that_has_gone_is_told_from_one_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (_ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+    assert!(super::is_there(&theirs), "this process");
+    // A program of util-linux that connects to a stream socket, writes and ends.
+    let mut child = std::process::Command::new("logger").args(["--tcp", "--socket"]).arg(&path).arg("hello").spawn().unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    child.wait().unwrap();
+    let known = nix::sys::socket::getsockopt(&theirs, nix::sys::socket::sockopt::PeerPidfd).is_ok();
+    assert_eq!(super::is_there(&stream), !known);
+}
+
+#[tokio::test]
+async fn an_agent_sees_the_work_of_its_own_instance_and_a_reader_none() {
+    for (role, own) in [(Role::Agent("a".parse().unwrap()), true), (Role::Reader, false)] {
+        let rig = Rig::new(role).await;
+        // The fake's task 2 is on `a`, and every other one for anyone.
+        let paths = ["/api/v1/tasks", "/api/tasks?instance=a", "/api/v1/tasks/2", "/api/v1/tasks/2/log", "/api/v1/events"];
+        for path in paths {
+            assert_eq!(rig.unix("GET", path, None).await.status, if own { 200 } else { 403 }, "{path}");
+        }
+        for path in ["/api/v1/tasks?instance=b", "/api/tasks?instance=b", "/api/v1/tasks/1", "/api/v1/tasks/1/log", "/api/v1/tasks/1/log?wait=true"] {
+            let got = rig.unix("GET", path, None).await;
+            assert_eq!((got.status, got.problem().code.as_str()), (403, "forbidden"), "{path}");
+        }
+        let asked = ["tasks None Some(\"a\") None 100"; 2];
+        assert_eq!(rig.fake.calls.lock().unwrap().iter().filter(|call| call.starts_with("tasks")).collect::<Vec<_>>(), if own { &asked[..] } else { &[] });
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The counters and histograms that the daemon feeds as things happen.
 
 use super::bounded::Bounded;
-use crate::core::attempt::{Reason, Report};
+use crate::core::attempt::{Ended, Reason, Report};
 use crate::core::ids::InstanceName;
 use crate::core::task::TaskType;
 use prometheus::core::Collector;
@@ -61,7 +61,7 @@ impl Fed {
             )?,
             wait: by_type(
                 "clauded_task_wait_seconds",
-                "From when a task could run to its agent's start.",
+                "From a task's arrival to the start of its first attempt's agent.",
                 &[0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0],
             )?,
             cpu: by_type(
@@ -82,7 +82,7 @@ impl Fed {
             links: counter("clauded_link_connections_total", "Connections of runners, by whether they were taken.", &["result"])?,
             dispatch: plain(
                 "clauded_dispatch_latency_seconds",
-                "From a task that could run and an idle instance to the runner's word that the agent has started.",
+                "From when a task can run and an instance is idle to the runner's word that the agent has started.",
                 &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5],
             )?,
             commit: plain(
@@ -97,10 +97,14 @@ impl Fed {
         })
     }
 
-    /// An attempt has ended; `waited` is from when its task could run to the agent's start.
-    pub fn task_finished(&self, instance: &InstanceName, kind: &TaskType, report: &Report, waited: Duration) {
-        let reason = report.ended.reason();
-        self.count_finished(instance.as_str(), kind.as_str(), report.ended.name(), reason.map_or("", Reason::name), 1);
+    /// An attempt has ended.
+    pub fn task_ended(&self, instance: &InstanceName, kind: &TaskType, ended: &Ended) {
+        let reason = ended.reason().map_or("", Reason::name);
+        self.finished.with_label_values(&[self.instances.admit(instance.as_str()), self.types.admit(kind.as_str()), ended.name(), reason]).inc();
+    }
+
+    /// Its runner has told what an attempt used; `waited` is from its task's arrival to the agent's start.
+    pub fn task_used(&self, instance: &InstanceName, kind: &TaskType, report: &Report, waited: Option<Duration>) {
         let (instance, kind) = (self.instances.admit(instance.as_str()), self.types.admit(kind.as_str()));
         self.turns.with_label_values(&[instance]).inc_by(report.agent.turns);
         self.tool_calls.with_label_values(&[instance]).inc_by(report.agent.tool_calls);
@@ -113,12 +117,14 @@ impl Fed {
                 self.tokens.with_label_values(&[instance, model, name]).inc_by(count);
             }
         }
-        if reason == Some(Reason::Spawn) {
+        if report.ended.reason() == Some(Reason::Spawn) {
             return; // Nothing ran: zeros would only move the quantiles.
         }
         let ran = report.finished.duration_since(report.started).as_secs_f64().max(0.0);
         self.duration.with_label_values(&[kind]).observe(ran);
-        self.wait.with_label_values(&[kind]).observe(waited.as_secs_f64());
+        if let Some(waited) = waited {
+            self.wait.with_label_values(&[kind]).observe(waited.as_secs_f64());
+        }
         let used = &report.kernel;
         if used.cpu_user_usec.is_some() || used.cpu_system_usec.is_some() {
             let usec = used.cpu_user_usec.unwrap_or(0).saturating_add(used.cpu_system_usec.unwrap_or(0));
@@ -128,11 +134,6 @@ impl Fed {
             #[expect(clippy::cast_precision_loss, reason = "a bucket's width is far above the loss")]
             self.memory_peak.with_label_values(&[kind]).observe(peak as f64);
         }
-    }
-
-    /// Counts ended attempts: also those of earlier runs of the daemon, at its start.
-    pub fn count_finished(&self, instance: &str, kind: &str, outcome: &str, reason: &str, count: u64) {
-        self.finished.with_label_values(&[self.instances.admit(instance), self.types.admit(kind), outcome, reason]).inc_by(count);
     }
 
     /// An instance was restarted automatically; `result` is systemd's `Result`.
@@ -150,7 +151,7 @@ impl Fed {
         self.links.with_label_values(&[if taken { "accepted" } else { "refused" }]).inc();
     }
 
-    /// From a task that could run and an idle instance to the runner's word that the agent has started.
+    /// From when a task can run and an instance is idle to the runner's word that the agent has started.
     pub fn dispatch_latency(&self, took: Duration) {
         self.dispatch.observe(took.as_secs_f64());
     }

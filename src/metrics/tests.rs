@@ -90,9 +90,11 @@ fn report(ended: Ended) -> Report {
 fn full() -> Metrics {
     let metrics = Metrics::new(|_: &Path| numbers()).unwrap();
     let (name, kind) = ("a".parse().unwrap(), "feature".parse().unwrap());
-    metrics.task_finished(&name, &kind, &report(Ended::Succeeded), Duration::from_millis(20));
-    metrics.task_finished(&name, &kind, &report(Ended::Failed { reason: Reason::Oom, transient: false }), Duration::ZERO);
-    metrics.count_finished("a", "feature", "succeeded", "", 10);
+    let oom = Ended::Failed { reason: Reason::Oom, transient: false };
+    for (ended, waited) in [(Ended::Succeeded, Some(Duration::from_millis(20))), (oom, None)] {
+        metrics.task_ended(&name, &kind, &ended);
+        metrics.task_used(&name, &kind, &report(ended), waited);
+    }
     metrics.restart(&name, "oom-kill");
     metrics.request("/api/v1/tasks/{id}", "GET", 404);
     metrics.link(true);
@@ -123,10 +125,11 @@ fn numbers_come_out_in_base_units_under_their_names() {
         "clauded_fleet_memory_limit_bytes 1073741824",
         "clauded_fleet_io_bytes_total{operation=\"write\"} 200",
         "clauded_instance_restarts_total{instance=\"a\",result=\"oom-kill\"} 1",
-        "clauded_tasks_finished_total{instance=\"a\",outcome=\"succeeded\",reason=\"\",type=\"feature\"} 11",
+        "clauded_tasks_finished_total{instance=\"a\",outcome=\"succeeded\",reason=\"\",type=\"feature\"} 1",
         "clauded_tasks_finished_total{instance=\"a\",outcome=\"failed\",reason=\"oom\",type=\"feature\"} 1",
         "clauded_task_duration_seconds_bucket{type=\"feature\",le=\"120\"} 2",
         "clauded_task_duration_seconds_bucket{type=\"feature\",le=\"60\"} 0",
+        "clauded_task_wait_seconds_count{type=\"feature\"} 1",
         "clauded_task_cpu_seconds_sum{type=\"feature\"} 4",
         "clauded_task_memory_peak_bytes_bucket{type=\"feature\",le=\"134217728\"} 2",
         "clauded_tokens_total{instance=\"a\",kind=\"cache_read\",model=\"claude-x\"} 60",
@@ -166,7 +169,9 @@ fn labels_from_outside_are_bounded() {
     for number in 0..3000 {
         let mut report = report(Ended::Succeeded);
         report.agent.tokens = BTreeMap::from([(format!("model-{number}"), Tokens::default())]);
-        metrics.task_finished(&format!("i{number}").parse().unwrap(), &format!("type-{number}").parse().unwrap(), &report, Duration::ZERO);
+        let (instance, kind) = (format!("i{number}").parse().unwrap(), format!("type-{number}").parse().unwrap());
+        metrics.task_ended(&instance, &kind, &report.ended);
+        metrics.task_used(&instance, &kind, &report, None);
         metrics.restart(&"a".parse().unwrap(), &format!("result-{number}"));
     }
     let text = metrics.render(&snapshot(&[])).unwrap();

@@ -111,6 +111,9 @@ impl Command {
 /// What the supervisor reports without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitEvent {
+    /// The cgroup that all instances are in, below the root of the hierarchy (`/claude.slice/claude-code.slice`). It may not
+    /// exist while none runs. Comes after a connection, if there are cgroups.
+    Fleet(String),
     /// How an instance stands now. Comes for every known one after a connection, then whenever something changes.
     Seen(Box<Observation>),
     /// The unit is no longer loaded: stopped, and nothing is left of it.

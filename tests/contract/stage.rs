@@ -104,7 +104,7 @@ impl Stage {
             UnitEvent::Gone(name) => {
                 self.latest.remove(name);
             }
-            UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
+            UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
         }
         event
     }
@@ -152,7 +152,7 @@ impl Stage {
                 Ok(Some(UnitEvent::Gone(name))) => {
                     self.latest.remove(&name);
                 }
-                Ok(Some(UnitEvent::CaughtUp | UnitEvent::Disconnected(_))) => {}
+                Ok(Some(UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_))) => {}
                 Ok(None) => panic!("the supervisor is over"),
             }
         }

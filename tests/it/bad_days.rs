@@ -38,6 +38,25 @@ fn what_ends_while_the_daemon_is_away_is_told_when_it_is_back() {
 }
 
 #[test]
+fn what_happens_to_an_instance_while_the_daemon_is_away_is_told_once() {
+    let mut world = World::new("");
+    world.instance("a");
+    let runner = world.runner_pid("a");
+    world.end_daemon("KILL");
+    kill("KILL", runner);
+    world.start_daemon();
+    world.event(|e| e["kind"] == "instance-restarted" && e["instance"] == "a");
+    world.event(|e| e["kind"] == "instance-started" && e["message"] != format!("runs as process {runner}"));
+    for _ in 0..2 {
+        world.end_daemon("TERM");
+        world.start_daemon();
+    }
+    let status = world.json(&["status", "a"]);
+    let told = |kind: &str| status["history"].as_array().expect("events").iter().filter(|e| e["kind"] == kind).count();
+    assert_eq!((status["restarts"].as_u64(), told("instance-restarted"), told("instance-started")), (Some(1), 1, 2), "{status:#}");
+}
+
+#[test]
 fn a_killed_runner_is_restarted_and_its_task_goes_on_in_the_same_session() {
     let world = World::new("");
     let directory = world.instance("a");

@@ -139,3 +139,24 @@ fn an_ended_task_is_tried_again_when_a_person_says_so() {
     assert_eq!(shown["state"], "succeeded", "{shown:#}");
     assert_eq!(shown["attempts"], 2);
 }
+
+#[test]
+fn limits_that_are_kept_at_the_same_time_are_all_kept() {
+    let world = World::new("");
+    let names: Vec<String> = (0..12).map(|n| format!("i{n}")).collect();
+    let limit = |name: &String| {
+        world
+            .ctl_command(&["limit", name, "--memory", "1G", "--persist"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("claudectl")
+    };
+    // Where there are no cgroups the limit is written all the same, and then said not to be in force.
+    for mut child in names.iter().map(limit).collect::<Vec<_>>() {
+        child.wait().expect("ended");
+    }
+    let text = std::fs::read_to_string(world.path("clauded.toml.d/90-claudectl.toml")).expect("written");
+    let lost: Vec<_> = names.iter().filter(|name| !text.contains(&format!("instances.{name}.limits"))).collect();
+    assert!(lost.is_empty(), "{lost:?} are not in\n{text}");
+}

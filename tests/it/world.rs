@@ -92,7 +92,11 @@ impl World {
         self.daemon = Some(child);
         let mut message = [0; 4096];
         loop {
-            let read = notify.recv(&mut message).unwrap_or_else(|e| panic!("clauded did not become ready: {e}\n{}", self.log()));
+            let read = match notify.recv(&mut message) {
+                // A receive with a deadline is not gone on with after a signal, such as a move of this process to another group.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.unwrap_or_else(|e| panic!("clauded did not become ready: {e}\n{}", self.log())),
+            };
             if String::from_utf8_lossy(&message[..read]).contains("READY=1") {
                 return;
             }

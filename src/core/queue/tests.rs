@@ -7,6 +7,7 @@ use super::index::{Placed, Ready};
 use super::{Queue, Task, TaskState};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::ids::InstanceName;
+use crate::core::retry;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use world::{Step, Trouble, World};
@@ -33,12 +34,21 @@ impl Queue {
             }
         }
         assert_eq!((&self.ready, &self.placed, &self.delayed), (&ready, &placed, &delayed));
-        assert!(self.unheard.iter().all(|attempt| self.tasks.contains_key(&attempt.task)));
+        assert!(self.unheard.keys().all(|attempt| self.tasks.contains_key(&attempt.task)));
         let idle = |link: &super::Link| link.busy.is_none() && !link.draining && !self.holds.contains_key(&link.account);
         for (name, link) in &self.links {
             assert!(!idle(link) || self.ready.first_for(name).is_none(), "{name} stands idle");
             let has = self.placed.on(name).next().and_then(|id| self.tasks.get(&id)).and_then(|task: &Task| task.state.placement());
             assert!(has.is_none_or(|placement| link.busy == Some(placement.attempt)), "{name} has {has:?}, but counts as {:?}", link.busy);
+        }
+    }
+}
+
+impl Queue {
+    /// Nothing waits longer than the longest back-off, but for a usage limit.
+    fn check_delays(&self, now: Timestamp) {
+        for (at, id) in &self.delayed {
+            assert!(*at <= now + retry::LONGEST || self.holds.values().any(|until| until == at), "{id} waits until {at}, and it is {now}");
         }
     }
 }
@@ -60,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (prop::option::of(one.clone()), prop::option::weighted(0.2, 1u64..20)).prop_map(|(target, budget)| Step::Add { target, budget }),
         2 => (0usize..12).prop_map(Step::Cancel),
         2 => (0usize..12).prop_map(Step::Retry),
-        4 => prop::sample::select(&[0u64, 1, 5, 30, 1000][..]).prop_map(Step::Pass),
+        4 => prop::sample::select(&[0, 1, 5, 30, 1000, -1000, -100_000][..]).prop_map(Step::Pass),
         6 => (one.clone(), prop::bool::weighted(0.8)).prop_map(|(index, knows)| Step::StartUnit(index, knows)),
         1 => one.clone().prop_map(Step::Drain),
         2 => one.clone().prop_map(Step::StopUnit),

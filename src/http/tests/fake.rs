@@ -106,7 +106,8 @@ impl Service for Fake {
         ready(vec![task(1)])
     }
     fn task(&self, id: TaskId) -> Answer<'_, api::TaskDetail> {
-        ready(api::TaskDetail { task: task(id.0), prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, history: vec![] })
+        let task = api::Task { placed_on: (id.0 == 2).then(|| "a".to_owned()), ..task(id.0) };
+        ready(api::TaskDetail { task, prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, history: vec![] })
     }
     fn cancel(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
         ready(task(id.0))

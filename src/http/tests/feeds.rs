@@ -50,8 +50,24 @@ impl Reader {
 }
 
 #[tokio::test]
+async fn an_agent_is_told_of_its_own_instance_and_gets_full_pages() {
+    let rig = Rig::new(Role::Agent("a".parse().unwrap())).await;
+    for (at, instance) in [Some("a"), Some("b"), None, Some("b"), Some("a"), Some("b"), Some("a")].into_iter().enumerate() {
+        rig.fake.publish("x");
+        rig.fake.events.lock().unwrap()[at].instance = instance.map(ToOwned::to_owned);
+    }
+    for (limit, expected) in [(1, &[1][..]), (2, &[1, 5]), (3, &[1, 5, 7]), (100, &[1, 5, 7])] {
+        let got = rig.unix("GET", &format!("/api/v1/events?limit={limit}"), None).await;
+        let events: Vec<crate::proto::api::Event> = serde_json::from_str(&got.text).unwrap();
+        assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), expected, "{limit}");
+    }
+    let mut reader = Reader::open(&rig, "/api/v1/events/stream?after=1", None).await;
+    assert_eq!(reader.take(2).await, [5, 7]);
+}
+
+#[tokio::test]
 async fn a_feed_replays_and_goes_on_without_gap_or_duplicate() {
-    let rig = Rig::new(Role::Reader).await;
+    let rig = Rig::new(Role::Operator).await;
     (0..3).for_each(|_| rig.fake.publish("before"));
     let mut reader = Reader::open(&rig, "/api/v1/events/stream?after=1", None).await;
     assert_eq!(reader.take(2).await, [2, 3]);
@@ -64,7 +80,7 @@ async fn a_feed_replays_and_goes_on_without_gap_or_duplicate() {
 
 #[tokio::test]
 async fn events_that_are_published_while_a_feed_begins_come_once() {
-    let rig = Arc::new(Rig::new(Role::Reader).await);
+    let rig = Arc::new(Rig::new(Role::Operator).await);
     let publisher = tokio::spawn({
         let fake = rig.fake.clone();
         async move {
@@ -85,7 +101,7 @@ async fn events_that_are_published_while_a_feed_begins_come_once() {
 
 #[tokio::test]
 async fn a_wrong_last_event_id_and_too_many_feeds_are_refused() {
-    let rig = Rig::new(Role::Reader).await;
+    let rig = Rig::new(Role::Operator).await;
     let request = Request::get("/api/v1/events/stream").header("host", "localhost").header("Last-Event-ID", "x").body(String::new()).unwrap();
     assert_eq!(rig.unix_request(request).await.problem().code, "invalid-last-event-id");
     let mut open = Vec::new();
@@ -105,7 +121,7 @@ async fn a_wrong_last_event_id_and_too_many_feeds_are_refused() {
 
 #[tokio::test]
 async fn the_end_of_the_server_ends_feeds_and_waits_at_once() {
-    let rig = Rig::new(Role::Reader).await;
+    let rig = Rig::new(Role::Operator).await;
     let mut reader = Reader::open(&rig, "/api/v1/events/stream", None).await;
     let waiting = Request::get("/api/v1/tasks/1/log?wait=true&offset=5").header("host", "localhost").body(String::new()).unwrap();
     let fake = rig.fake.clone();

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,6 +91,9 @@ impl Supervisor {
         let socket = Socket::bind(&around.notify)?;
         let adopted = records.all(&boot)?;
         let mut supervisor = Self { settings, around, socket, records, boot, fleet, fleet_set: Limits::default(), slots: BTreeMap::new(), events, ends };
+        if let Some(group) = supervisor.fleet.as_ref().and_then(|fleet| below_mount(&fleet.path())) {
+            supervisor.report(UnitEvent::Fleet(group));
+        }
         for (name, record) in adopted {
             supervisor.adopt(name, record);
         }
@@ -422,12 +426,16 @@ impl Supervisor {
     }
 }
 
+/// A group as systemd would name it.
+fn below_mount(group: &Path) -> Option<String> {
+    Some(format!("/{}", group.strip_prefix(mount()?).ok()?.display()))
+}
+
 /// How an instance stands, in systemd's words.
 fn observation(name: &InstanceName, slot: &Slot) -> Observation {
     let (machine, runner) = (&slot.machine, slot.runner.as_ref());
     let (active, sub) = machine.state();
     let group = runner.and_then(|runner| runner.group.as_ref());
-    let below_mount = |path: &std::path::Path| Some(format!("/{}", path.strip_prefix(mount()?).ok()?.display()));
     Observation {
         name: name.clone(),
         active,

@@ -7,7 +7,7 @@ use crate::core::limits::{CpuQuota, Limits, MemoryLimit, TasksMax};
 use crate::platform::cgroup::{self, Caps, Group};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the daemon goes when its own group must be free of processes.
 const LEAF: &str = "clauded-daemon";
@@ -40,6 +40,11 @@ impl Fleet {
         }
         fleet.tidy();
         Ok(fleet)
+    }
+
+    /// Where the runners' common group is, whether it is there or not.
+    pub(super) fn path(&self) -> PathBuf {
+        self.own.path().join(&self.name)
     }
 
     /// The runners' common group, made if need be: the fleet's limits hold for it.
@@ -78,7 +83,7 @@ impl Fleet {
     /// Removes the runners' common group if none is in it.
     pub(super) fn tidy(&self) {
         // Busy is the usual case.
-        let _ = fs::remove_dir(self.own.path().join(&self.name));
+        let _ = fs::remove_dir(self.path());
     }
 }
 

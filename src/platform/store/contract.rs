@@ -3,6 +3,7 @@
 use super::{Batch, SqliteStore, StoredEvent, StoredTask, TaskFilter};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
+use crate::core::instance::{ActiveState, ExitCause, Mark};
 use crate::core::queue::Change;
 use crate::core::task::{Placement, Target, Task, TaskSpec, TaskState};
 use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
@@ -75,6 +76,13 @@ fn event(kind: &str, instance: &str, cause: Option<&str>, second: i64) -> Stored
     StoredEvent { id: 0, at: at(second), kind: kind.to_owned(), instance, task: Some(TaskId(1)), message: format!("{kind}!"), cause: cause.map(str::to_owned) }
 }
 
+/// One that runs, or that ended of something.
+fn mark(ended: Option<&str>) -> Mark {
+    let ended = ended.map(|result| ExitCause { result: result.to_owned(), detail: "a sentence".to_owned() });
+    let invocation = ended.is_some().then(|| "0a".repeat(16).parse().expect("an invocation"));
+    Mark { active: ActiveState::Activating, restarts: 3, invocation, ended }
+}
+
 async fn stored(store: &SqliteStore, id: TaskId) -> StoredTask {
     store.task(id).await.expect("readable").expect("there")
 }
@@ -115,12 +123,21 @@ pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> Sqlite
     let end = report(Ended::Failed { reason: Reason::AgentError, transient: true }, 5);
     let running = expected[3].id;
     let batch = Batch {
-        changes: vec![Change::Report(AttemptId { task: running, number: 1 }, Box::new(end.clone()))],
-        sessions: vec![(AttemptId { task: expected[2].id, number: 1 }, session(7))],
+        changes: vec![Change::Report(AttemptId { task: running, number: 1 }, name("b-c"), Box::new(end.clone()))],
+        begun: vec![(AttemptId { task: expected[2].id, number: 1 }, at(40), Some(session(7)))],
         holds: vec![("b".to_owned(), at(5)), ("a".to_owned(), at(6)), ("b".to_owned(), at(7))],
+        marks: vec![
+            (name("went"), Some(mark(None))),
+            (name("y"), Some(mark(None))),
+            (name("x"), Some(mark(None))),
+            (name("x"), Some(mark(Some("oom-kill")))),
+            (name("went"), None),
+            (name("unknown"), None),
+        ],
         events: vec![event("instance-restarted", "x", Some("oom-kill"), 1), event("task-added", "", None, 2)],
         ..Batch::default()
     };
+    assert_eq!(store.last_event().await.expect("readable"), None);
     store.commit(&batch).await.expect("committed");
     expected[3].cost = Usd(5);
     store.close().await;
@@ -143,9 +160,13 @@ pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> Sqlite
         expected[3].state.placement().map(|p| (p.attempt, &p.instance, &p.invocation))
     );
     assert_eq!(stored(&store, running).await.detail, "a sentence");
+    let begun = &store.attempts(expected[2].id).await.expect("readable")[0];
+    assert_eq!((begun.started, begun.session, &begun.report), (Some(at(40)), Some(session(7)), &None));
     assert_eq!(store.last_session(expected[2].id, &name("a")).await.expect("readable"), Some(session(7)));
     assert_eq!(store.holds().await.expect("readable"), [("a".to_owned(), at(6)), ("b".to_owned(), at(7))]);
     assert_eq!(store.restarts().await.expect("readable"), [(name("x"), "oom-kill".to_owned(), 1)]);
+    assert_eq!(store.marks().await.expect("readable"), [(name("x"), mark(Some("oom-kill"))), (name("y"), mark(None))]);
+    assert_eq!(store.last_event().await.expect("readable"), Some((2, batch.events[1].at)));
     let events = store.events_after(0, 10).await.expect("readable");
     assert_eq!(events, [StoredEvent { id: 1, ..batch.events[0].clone() }, StoredEvent { id: 2, ..batch.events[1].clone() }]);
 }
@@ -209,15 +230,16 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     let attempt = |number| AttemptId { task: task.id, number };
     let unseen = Report { session: None, exit: None, ..report(Ended::Failed { reason: Reason::Lost, transient: true }, 0) };
     let limited = Report { detail: "limit".to_owned(), exit: Some(Exit::Code(1)), ..report(Ended::Limited { until: Some(at(7)) }, 30) };
-    store.commit(&Batch { sessions: vec![(attempt(1), session(5))], ..Batch::default() }).await.expect("committed");
+    store.commit(&Batch { begun: vec![(attempt(1), at(40), Some(session(5))), (attempt(1), at(41), None)], ..Batch::default() }).await.expect("committed");
     let batch = Batch {
         changes: vec![
             Change::Attempt(placement(task.id, 1, "a")), // a second time
             Change::Attempt(placement(task.id, 2, "b")),
-            Change::Report(attempt(1), Box::new(unseen)),
-            Change::Report(attempt(2), Box::new(limited.clone())),
-            Change::Report(attempt(3), Box::new(limited.clone())), // never assigned
-            Change::Report(AttemptId { task: TaskId(99), number: 1 }, Box::new(limited.clone())),
+            Change::Report(attempt(1), name("a"), Box::new(unseen)),
+            Change::Report(attempt(2), name("b"), Box::new(limited.clone())),
+            Change::Report(attempt(3), name("b"), Box::new(limited.clone())), // never assigned
+            Change::Report(AttemptId { task: TaskId(99), number: 1 }, name("b"), Box::new(limited.clone())),
+            Change::Report(attempt(2), name("a"), Box::new(report(Ended::Succeeded, 99))), // another instance's
         ],
         ..adding(&["a"])
     };
@@ -230,7 +252,7 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     assert_eq!(stored(&store, task.id).await.task.cost, Usd(30));
     let late = report(Ended::Succeeded, 12);
     for _ in 0..2 {
-        store.commit(&changing(vec![Change::Report(attempt(1), Box::new(late.clone()))])).await.expect("committed");
+        store.commit(&changing(vec![Change::Report(attempt(1), name("a"), Box::new(late.clone()))])).await.expect("committed");
         assert_eq!(stored(&store, task.id).await.task.cost, Usd(42));
     }
     let attempts = store.attempts(task.id).await.expect("readable");

@@ -6,6 +6,7 @@ pub mod sqlite;
 
 use crate::core::attempt::Report;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
+use crate::core::instance::Mark;
 use crate::core::queue::Change;
 use crate::core::task::{Task, TaskSpec};
 use jiff::Timestamp;
@@ -76,6 +77,8 @@ pub struct StoredAttempt {
     pub invocation: InvocationId,
     /// When it was assigned.
     pub assigned: Timestamp,
+    /// When its agent was started, once known.
+    pub started: Option<Timestamp>,
     /// The session, once known.
     pub session: Option<SessionId>,
     /// The end, once there is one.
@@ -122,10 +125,12 @@ pub struct Batch {
     pub add: Vec<(TaskSpec, Timestamp)>,
     /// The queue's decisions, in order.
     pub changes: Vec<Change>,
-    /// Sessions that have become known.
-    pub sessions: Vec<(AttemptId, SessionId)>,
+    /// Attempts whose agent has been started: when, and in which session if it has one.
+    pub begun: Vec<(AttemptId, Timestamp, Option<SessionId>)>,
     /// Usage limits now in force: account and reset time.
     pub holds: Vec<(String, Timestamp)>,
+    /// What is kept of looks at instances; `None` where the instance is no longer loaded.
+    pub marks: Vec<(InstanceName, Option<Mark>)>,
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
 }
@@ -133,7 +138,7 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, sessions, holds, events } = self;
-        add.is_empty() && changes.is_empty() && sessions.is_empty() && holds.is_empty() && events.is_empty()
+        let Self { add, changes, begun, holds, marks, events } = self;
+        add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && marks.is_empty() && events.is_empty()
     }
 }

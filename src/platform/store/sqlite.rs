@@ -28,6 +28,12 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
+    /// Changes the database behind the store's back.
+    #[cfg(test)]
+    pub async fn alter(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.writer).await.expect("altered");
+    }
+
     /// Names the file and what was being done in an error.
     fn at(&self, verb: &'static str) -> impl Fn(Fault) -> StoreError + '_ {
         move |fault| fault.at(&self.path, verb)

@@ -6,7 +6,7 @@ use super::calls::{Systemd, is_away};
 use super::signals::{Signal, Subject, listen};
 use super::verbs::{Answer, JobEnd, Listeners, perform};
 use super::{Bus, Command};
-use crate::core::ids::InstanceName;
+use crate::core::ids::{FLEET_SLICE, InstanceName};
 use crate::core::instance::Observation;
 use crate::platform::units::UnitEvent;
 use std::collections::HashMap;
@@ -49,6 +49,8 @@ impl Session {
         systemd.subscribe().await?;
         let (looks, answers) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let mut session = Self { systemd, bus, signals, looks, answers, known: HashMap::new(), behind: false, listeners: Listeners::default(), events };
+        let root = session.systemd.call(session.systemd.manager.control_group()).await?;
+        session.report(UnitEvent::Fleet(format!("{}/claude.slice/{FLEET_SLICE}", root.trim_end_matches('/'))));
         session.catch_up().await?;
         Ok(session)
     }

@@ -6,8 +6,13 @@ refute 'a stranger is refused' runuser -u nobody -- claudectl status
 code=0; runuser -u nobody -- claudectl status >/dev/null 2>&1 || code=$?
 same 'with the exit status of no permission' $code 4
 group=$(getent group claude-code | cut -d: -f3)
-check 'a member of the group may look' setpriv --reuid=nobody --regid=nogroup --groups="$group" claudectl status >/dev/null
-check 'and add tasks' setpriv --reuid=nobody --regid=nogroup --groups="$group" claudectl task add --instance a 'say hi' >/dev/null
+# As an agent's process has it that has left its unit: systemd gave it the group, no administrator did.
+stray() { setpriv --reuid=nobody --regid=nogroup --groups="$group" "$@"; }
+check 'who has the group and is no member may look' stray claudectl status >/dev/null
+refute 'and add no tasks' stray claudectl task add --instance a 'say hi'
+usermod -aG claude-code nobody
+check 'a member of the group may look' runuser -u nobody -- claudectl status >/dev/null
+check 'and add tasks' runuser -u nobody -- claudectl task add --instance a 'say hi' >/dev/null
 
 # As the agent: in its instance's cgroup, whatever its user is.
 inside() { bash -c 'echo $$ >"$0/runner/cgroup.procs" && exec "$@"' "$(cgroup a)" "$@"; }

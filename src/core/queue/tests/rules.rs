@@ -79,7 +79,7 @@ fn the_oldest_task_that_fits_goes_to_an_idle_instance_one_at_a_time() {
     let mut queue = Queue::load([task(1, "b"), task(2, ""), task(3, "a"), task(4, "")], []);
     assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), ["2.1@a"]);
     assert_eq!(runs(&queue.added(task(5, "a"))), [""; 0]);
-    assert_eq!(runs(&queue.finished(&name("a"), attempt(2, 1), &report(Ended::Succeeded, 0), at(0))), ["3.1@a"]);
+    assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(2, 1), &report(Ended::Succeeded, 0), at(0))), ["3.1@a"]);
     assert_eq!(queue.busy(&name("a")), Some(attempt(3, 1)));
     assert_eq!(runs(&queue.linked(hello("b", 2, None), at(0))), ["1.1@b"]);
     assert_eq!(queue.tasks().map(|task| task.id.0).collect::<Vec<_>>(), [1, 3, 4, 5]);
@@ -144,12 +144,12 @@ fn a_new_invocation_means_that_the_old_one_is_over() {
     let mut queue = running(2);
     queue.unlinked(&name("a"), &invocation(1));
     let effects = queue.linked(hello("a", 2, None), at(9));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Save(Change::Report(id, report)) if *id == attempt(1, 1) && report.ended == LOST)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Save(Change::Report(id, _, report)) if *id == attempt(1, 1) && report.ended == LOST)));
     assert_eq!(runs(&effects), ["2.1@a"], "the first one waits for its back-off");
     // The back-off is over, but only its home may take it.
     queue.linked(hello("b", 3, None), at(9));
     assert_eq!(runs(&queue.tick(at(60))), [""; 0]);
-    assert_eq!(runs(&queue.finished(&name("a"), attempt(2, 1), &report(Ended::Succeeded, 0), at(60))), ["1.2@a+"]);
+    assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(2, 1), &report(Ended::Succeeded, 0), at(60))), ["1.2@a+"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_runner_that_runs_what_nobody_waits_for_is_told_to_end_it_first() {
     let mut queue = Queue::load([task(1, "")], []);
     let effects = queue.linked(hello("a", 1, Some(attempt(7, 1))), at(0));
     assert_eq!((ends(&effects), runs(&effects).len()), (vec![attempt(7, 1)], 0));
-    assert_eq!(runs(&queue.finished(&name("a"), attempt(7, 1), &report(Ended::Cancelled, 0), at(0))), ["1.1@a"]);
+    assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(7, 1), &report(Ended::Cancelled, 0), at(0))), ["1.1@a"]);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn cancelling_waits_for_the_runner_where_there_is_one() {
     queue.unlinked(&name("a"), &invocation(1));
     assert_eq!(ends(&queue.cancel(TaskId(1), at(0)).1), []);
     assert_eq!(ends(&queue.linked(hello("a", 1, Some(attempt(1, 1))), at(0))), [attempt(1, 1)], "told again");
-    assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 1), &report(LOST, 0), at(0)), 1), Some(TaskState::Cancelled));
+    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 0), at(0)), 1), Some(TaskState::Cancelled));
     assert_eq!(queue.cancel(TaskId(1), at(0)), (false, Vec::new()));
 }
 
@@ -200,17 +200,17 @@ fn a_cancelled_assignment_that_did_not_arrive_never_begins() {
 fn a_success_wins_over_a_cancel_that_came_too_late() {
     let mut queue = running(1);
     queue.cancel(TaskId(1), at(0));
-    assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0)), 1), Some(TaskState::Succeeded));
+    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0)), 1), Some(TaskState::Succeeded));
 }
 
 #[test]
 fn what_would_fail_again_is_final_and_the_rest_is_retried_a_few_times() {
     let mut queue = running(1);
-    assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 1), &report(WRONG, 0), at(0)), 1), Some(TaskState::Failed(Reason::AgentError)));
+    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 1), &report(WRONG, 0), at(0)), 1), Some(TaskState::Failed(Reason::AgentError)));
     let mut queue = running(1);
     let mut now = at(0);
     for number in 1..20 {
-        match saved(&queue.finished(&name("a"), attempt(1, number), &report(LOST, 0), now), 1) {
+        match saved(&queue.finished(&name("a"), "account", attempt(1, number), &report(LOST, 0), now), 1) {
             Some(TaskState::Pending { not_before: Some(then) }) => {
                 assert_eq!(queue.next_wake(), Some(then));
                 assert_eq!(runs(&queue.tick(then - Duration::from_millis(1))), [""; 0]);
@@ -229,15 +229,15 @@ fn what_would_fail_again_is_final_and_the_rest_is_retried_a_few_times() {
 fn the_budget_is_for_all_attempts_together() {
     let mut queue = Queue::load([Task { budget: Some(Usd(10)), ..task(1, "") }], []);
     queue.linked(hello("a", 1, None), at(0));
-    queue.finished(&name("a"), attempt(1, 1), &report(Ended::Interrupted, 6), at(0));
-    assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 2), &report(Ended::Interrupted, 4), at(0)), 1), Some(TaskState::Failed(Reason::Budget)));
+    queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Interrupted, 6), at(0));
+    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 2), &report(Ended::Interrupted, 4), at(0)), 1), Some(TaskState::Failed(Reason::Budget)));
 }
 
 #[test]
 fn a_usage_limit_holds_the_task_and_every_instance_of_the_account() {
     let mut queue = running(3);
     let reset = at(5000);
-    let effects = queue.finished(&name("a"), attempt(1, 1), &report(Ended::Limited { until: Some(reset) }, 0), at(0));
+    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Limited { until: Some(reset) }, 0), at(0));
     assert_eq!(saved(&effects, 1), Some(TaskState::Pending { not_before: Some(reset) }));
     assert_eq!((runs(&effects).len(), queue.holds().collect::<Vec<_>>()), (0, vec![("account", reset)]));
     assert_eq!(runs(&queue.linked(hello("b", 2, None), at(1))), [""; 0], "the same account");
@@ -253,21 +253,96 @@ fn a_limit_without_a_time_waits_and_does_not_shorten_one_that_is_known() {
     let mut queue = Queue::load([task(1, "a"), task(2, "b")], []);
     queue.linked(hello("a", 1, None), at(0));
     queue.linked(hello("b", 2, None), at(0));
-    queue.finished(&name("a"), attempt(1, 1), &report(Ended::Limited { until: Some(known) }, 0), at(0));
-    let effects = queue.finished(&name("b"), attempt(2, 1), &report(Ended::Limited { until: None }, 0), at(0));
+    queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Limited { until: Some(known) }, 0), at(0));
+    let effects = queue.finished(&name("b"), "account", attempt(2, 1), &report(Ended::Limited { until: None }, 0), at(0));
     assert_eq!(saved(&effects, 2), Some(TaskState::Pending { not_before: Some(at(0) + retry::LIMIT_UNKNOWN) }));
     assert_eq!(queue.holds().collect::<Vec<_>>(), [("account", known)]);
+}
+
+#[test]
+fn a_usage_limit_that_is_reported_before_the_link_holds_the_account_too() {
+    let mut queue = Queue::load(
+        [
+            Task {
+                state: TaskState::Running(Placement { attempt: attempt(1, 1), instance: name("a"), invocation: invocation(1) }),
+                attempts: 1,
+                ..task(1, "")
+            },
+            task(2, ""),
+        ],
+        [],
+    );
+    let reset = at(5000);
+    queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Limited { until: Some(reset) }, 0), at(10));
+    assert_eq!(queue.holds().collect::<Vec<_>>(), [("account", reset)]);
+    assert_eq!(runs(&queue.linked(hello("a", 1, None), at(11))), [""; 0]);
+}
+
+#[test]
+fn a_limit_that_has_reset_before_it_was_reported_holds_nothing() {
+    let mut queue = running(2);
+    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Limited { until: Some(at(5)) }, 0), at(10));
+    assert_eq!((queue.holds().count(), runs(&effects)), (0, vec!["1.2@a+".to_owned()]));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_prolong_a_back_off() {
+    let (day, limit) = (100_000, at(300_000));
+    let mut queue = running(1);
+    queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 0), at(day));
+    assert_eq!(saved(&queue.tick(at(day)), 1), None, "nothing has happened to the clock");
+    let latest = at(0) + retry::LONGEST;
+    assert_eq!(saved(&queue.tick(at(0)), 1), Some(TaskState::Pending { not_before: Some(latest) }));
+    assert_eq!((queue.next_wake(), runs(&queue.tick(latest))), (Some(latest), vec!["1.2@a+".to_owned()]));
+    queue.finished(&name("a"), "account", attempt(1, 2), &report(Ended::Limited { until: Some(limit) }, 0), at(day));
+    assert_eq!((queue.tick(at(0)), queue.next_wake()), (vec![], Some(limit)), "a usage limit is the service's own time");
+}
+
+#[test]
+fn an_instance_reports_on_its_own_attempts_alone() {
+    for number in [0, 1] {
+        let mut queue = Queue::load([task(9, "b")], []);
+        let effects = queue.finished(&name("a"), "account", attempt(9, number), &report(Ended::Succeeded, 5), at(0));
+        assert_eq!((saved(&effects, 9), queue.task(TaskId(9)).map(|task| task.cost)), (Some(PENDING), Some(Usd(0))), "it has not begun");
+        let mut queue = running(1);
+        let effects = queue.finished(&name("b"), "account", attempt(1, number), &report(Ended::Succeeded, 5), at(0));
+        assert!(matches!(saved(&effects, 1), Some(TaskState::Running(_))), "it runs on a: {effects:?}");
+        queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
+        let effects = queue.finished(&name("b"), "account", attempt(1, number), &report(Ended::Succeeded, 5), at(0));
+        assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { .. })), "it ran on a: {effects:?}");
+        assert_eq!(queue.task(TaskId(1)).map(|task| task.cost), Some(Usd(0)));
+    }
+}
+
+/// How often the end of attempt 1.1 was counted, and how often what it used.
+fn counted(effects: &[Effect]) -> (usize, usize) {
+    let one = attempt(1, 1);
+    let ended = effects.iter().filter(|effect| matches!(effect, Effect::Ended { attempt, .. } if *attempt == one));
+    (ended.count(), effects.iter().filter(|effect| matches!(effect, Effect::Used { attempt, .. } if *attempt == one)).count())
+}
+
+#[test]
+fn what_an_attempt_used_is_counted_when_its_runner_says_it_and_once() {
+    let mut queue = running(1);
+    assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0))), (1, 1));
+    assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0))), (0, 0), "sent again");
+    for (ended, after) in [(LOST, (0, 1)), (Ended::Succeeded, (1, 1))] {
+        let mut queue = running(1);
+        assert_eq!(counted(&queue.invocation_over(&name("a"), &invocation(1), false, "", at(0))), (1, 0), "nobody knows what it used");
+        assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(ended.clone(), 5), at(0))), after);
+        assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(ended, 5), at(0))), (0, 0));
+    }
 }
 
 #[test]
 fn a_late_success_counts_as_long_as_nothing_else_has_begun() {
     let mut queue = running(1);
     queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
-    assert_eq!(saved(&queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0)), 1), Some(TaskState::Succeeded));
+    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0)), 1), Some(TaskState::Succeeded));
     let mut queue = running(1);
     queue.invocation_over(&name("a"), &invocation(1), true, "", at(0));
     assert_eq!(runs(&queue.linked(hello("a", 2, None), at(0))), ["1.2@a+"]);
-    let effects = queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
+    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
     assert!(matches!(saved(&effects, 1), Some(TaskState::Assigned(_))), "{effects:?}");
 }
 
@@ -276,15 +351,15 @@ fn a_success_that_another_attempt_has_followed_comes_too_late() {
     let mut queue = running(1);
     queue.invocation_over(&name("a"), &invocation(1), true, "", at(0));
     queue.linked(hello("a", 2, None), at(0));
-    queue.finished(&name("a"), attempt(1, 2), &report(LOST, 0), at(0));
-    let effects = queue.finished(&name("a"), attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
+    queue.finished(&name("a"), "account", attempt(1, 2), &report(LOST, 0), at(0));
+    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
     assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { .. })), "the second one may have changed the work: {effects:?}");
 }
 
 #[test]
 fn an_old_report_does_not_free_an_instance_that_is_busy_with_something_else() {
     let mut queue = running(2);
-    assert_eq!(runs(&queue.finished(&name("a"), attempt(9, 1), &report(Ended::Succeeded, 0), at(0))), [""; 0]);
+    assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(9, 1), &report(Ended::Succeeded, 0), at(0))), [""; 0]);
     assert_eq!(queue.busy(&name("a")), Some(attempt(1, 1)));
 }
 
@@ -293,13 +368,13 @@ fn a_report_costs_once_however_often_and_late_it_comes() {
     let cost = |queue: &Queue| queue.task(TaskId(1)).map(|task| task.cost);
     let mut queue = running(1);
     for _ in 0..3 {
-        queue.finished(&name("a"), attempt(1, 1), &report(LOST, 5), at(0));
+        queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0));
         assert_eq!(cost(&queue), Some(Usd(5)), "sent again because the acknowledgement was lost");
     }
     let mut queue = running(1);
     queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
     for _ in 0..3 {
-        queue.finished(&name("a"), attempt(1, 1), &report(LOST, 5), at(0));
+        queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0));
         assert_eq!(cost(&queue), Some(Usd(5)), "the runner's word came after systemd's");
     }
 }
@@ -308,7 +383,7 @@ fn a_report_costs_once_however_often_and_late_it_comes() {
 fn a_report_on_a_task_that_has_ended_is_kept() {
     let mut queue = Queue::default();
     let late = report(Ended::Succeeded, 1);
-    assert_eq!(queue.finished(&name("a"), attempt(1, 1), &late, at(0)), [Effect::Save(Change::Report(attempt(1, 1), Box::new(late)))]);
+    assert_eq!(queue.finished(&name("a"), "account", attempt(1, 1), &late, at(0)), [Effect::Save(Change::Report(attempt(1, 1), name("a"), Box::new(late)))]);
 }
 
 #[test]

@@ -9,9 +9,8 @@ use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use crate::core::queue::{Change, Effect, Hello, Queue, unseen};
 use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
 use crate::core::usage::Usd;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 /// What happens in one step. Instances and tasks are chosen modulo how many there are.
 #[derive(Clone, Debug)]
@@ -22,7 +21,8 @@ pub(super) enum Step {
     },
     Cancel(usize),
     Retry(usize),
-    Pass(u64),
+    /// Time passes, or the clock is set back.
+    Pass(i64),
     StartUnit(usize, bool),
     Drain(usize),
     StopUnit(usize),
@@ -157,8 +157,12 @@ impl World {
                 }
             }
             Step::Pass(seconds) => {
-                self.now += Duration::from_secs(seconds);
-                self.call(|queue, now| queue.tick(now));
+                self.now += SignedDuration::from_secs(seconds);
+                if self.call(|queue, now| queue.tick(now))
+                    && let Some(queue) = &self.queue
+                {
+                    queue.check_delays(self.now);
+                }
             }
             Step::StartUnit(index, knows) => self.start_unit(self.pick(index), knows),
             Step::Drain(index) => self.drain(self.pick(index)),
@@ -208,7 +212,9 @@ impl World {
                     assert_eq!(resume, task.home.as_ref() == Some(&placement.instance));
                     self.tell(&placement.instance, FromDaemon::Run(placement.attempt));
                 }
-                Effect::Ended { placement, .. } => assert!(self.attempts[&placement.attempt].1.is_some(), "{placement:?} is counted and not saved"),
+                Effect::Ended { attempt, .. } | Effect::Used { attempt, .. } => {
+                    assert!(self.attempts[&attempt].1.is_some(), "{attempt} is counted and not saved")
+                }
                 Effect::End { instance, attempt } => self.tell(&instance, FromDaemon::End(attempt)),
             }
         }
@@ -226,7 +232,8 @@ impl World {
                 assert!(!self.attempts.contains_key(&placement.attempt), "{placement:?} was given away before");
                 self.attempts.insert(placement.attempt, (placement.clone(), None));
             }
-            Change::Report(attempt, report) => {
+            Change::Report(attempt, instance, report) => {
+                assert_eq!(self.attempts[attempt].0.instance, *instance);
                 self.attempts.get_mut(attempt).expect("a report on an attempt that is stored").1 = Some((**report).clone());
                 let cost = self.attempts.range(all_of(attempt.task)).filter_map(|(_, (_, report))| report.as_ref()).map(|report| report.agent.cost.0).sum();
                 self.tasks.get_mut(&attempt.task).expect("a report on a task that is stored").cost = Usd(cost);
@@ -353,6 +360,7 @@ impl World {
     }
 
     fn daemon_hears(&mut self, index: usize) {
+        let account = ["x", "y"][index % 2];
         let (name, instance) = &mut self.instances[index];
         let name = name.clone();
         let Some(invocation) = instance.invocation.clone() else { return };
@@ -378,7 +386,7 @@ impl World {
         if let Some((seq, event)) = seen {
             let committed = self.call(|queue, now| match &event {
                 Event::Started(attempt) => queue.started(&name, &invocation, *attempt),
-                Event::Finished(attempt, report) => queue.finished(&name, *attempt, report, now),
+                Event::Finished(attempt, report) => queue.finished(&name, account, *attempt, report, now),
             });
             if committed && self.instances[index].1.connection.is_some() {
                 self.tell(&name, FromDaemon::Ack(seq));
@@ -389,7 +397,7 @@ impl World {
             && let Some((current, 0)) = connection.greeting
         {
             connection.greeting = None;
-            let hello = Hello { instance: name.clone(), invocation, account: ["x", "y"][index % 2].to_owned(), current };
+            let hello = Hello { instance: name.clone(), invocation, account: account.to_owned(), current };
             self.call(|queue, now| queue.linked(hello, now));
         }
     }
@@ -482,7 +490,7 @@ impl World {
                 return;
             }
             let wake = self.queue.as_ref().and_then(Queue::next_wake);
-            self.step(Step::Pass(wake.map_or(0, |wake| wake.duration_since(self.now).as_secs().max(0) as u64 + 1)));
+            self.step(Step::Pass(wake.map_or(0, |wake| wake.duration_since(self.now).as_secs().max(0) + 1)));
         }
         panic!("these never end: {:#?}\n{:#?}", self.tasks.values().filter(|task| !task.state.is_final()).collect::<Vec<_>>(), self.instances);
     }

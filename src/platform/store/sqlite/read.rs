@@ -1,8 +1,9 @@
 //! Reading: what the queue, the API and the metrics ask for.
 
-use super::rows::{self, AttemptRow, EventRow, StoredTaskRow, TaskRow};
+use super::rows::{self, AttemptRow, EventRow, MarkRow, StoredTaskRow, TaskRow};
 use super::{Fault, SqliteStore};
 use crate::core::ids::{InstanceName, SessionId, TaskId};
+use crate::core::instance::Mark;
 use crate::core::task::Task;
 use crate::platform::store::{StoreError, StoredAttempt, StoredEvent, StoredTask, TaskFilter};
 use jiff::Timestamp;
@@ -150,13 +151,24 @@ impl SqliteStore {
         Ok(rows.into_iter().map(|(state, count)| (state, u64::try_from(count).unwrap_or_default())).collect())
     }
 
-    /// The number of the last event; 0 if there is none.
+    /// The number and the time of the last event, if there is one.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn last_event(&self) -> Result<i64, StoreError> {
-        let last: Result<i64, Fault> = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM events").fetch_one(&self.readers).await.map_err(Fault::from);
-        last.map_err(self.at("read the last event"))
+    pub async fn last_event(&self) -> Result<Option<(i64, Timestamp)>, StoreError> {
+        let sql = "SELECT id, at FROM events ORDER BY id DESC LIMIT 1";
+        let last: Result<Option<(i64, i64)>, Fault> = sqlx::query_as(sql).fetch_optional(&self.readers).await.map_err(Fault::from);
+        last.and_then(|last| last.map(|(id, at)| Ok((id, rows::time("at", at)?))).transpose()).map_err(self.at("read the last event"))
+    }
+
+    /// What is kept of the last look at each instance that was loaded then.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn marks(&self) -> Result<Vec<(InstanceName, Mark)>, StoreError> {
+        let sql = "SELECT name, active, restarts, invocation, cause, detail FROM instances ORDER BY name";
+        let rows: Result<Vec<MarkRow>, Fault> = sqlx::query_as(sql).fetch_all(&self.readers).await.map_err(Fault::from);
+        rows.and_then(domain).map_err(self.at("read the instances"))
     }
 
     /// The last events of an instance whose kind begins with `instance-` or `limits-`, newest first.

@@ -2,7 +2,8 @@
 
 use super::Fault;
 use crate::core::attempt::{Ended, Exit, Report};
-use crate::core::ids::{AttemptId, SessionId, TaskId};
+use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
+use crate::core::instance::{ActiveState, ExitCause, Mark};
 use crate::core::task::{Placement, Target, Task, TaskSpec, TaskState};
 use crate::core::usage::{AgentUsage, KernelUsage, Usd};
 use crate::platform::store::{StoredAttempt, StoredEvent, StoredTask};
@@ -251,9 +252,35 @@ impl TryFrom<AttemptRow> for StoredAttempt {
             instance: parse("instance", &row.instance)?,
             invocation: parse("invocation", &row.invocation)?,
             assigned: time("assigned", row.assigned)?,
+            started: row.started.map(|at| time("started", at)).transpose()?,
             session: session(row.session.as_deref())?,
             report: row.report()?,
         })
+    }
+}
+
+/// What is kept of a look.
+#[derive(FromRow)]
+pub(super) struct MarkRow {
+    name: String,
+    active: String,
+    restarts: u32,
+    invocation: Option<String>,
+    cause: Option<String>,
+    detail: Option<String>,
+}
+
+impl TryFrom<MarkRow> for (InstanceName, Mark) {
+    type Error = Fault;
+
+    fn try_from(row: MarkRow) -> Result<Self, Fault> {
+        let mark = Mark {
+            active: ActiveState::from_name(&row.active),
+            restarts: row.restarts,
+            invocation: row.invocation.as_deref().map(|id| parse("invocation", id)).transpose()?,
+            ended: row.cause.zip(row.detail).map(|(result, detail)| ExitCause { result, detail }),
+        };
+        Ok((parse("name", &row.name)?, mark))
     }
 }
 

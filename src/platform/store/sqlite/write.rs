@@ -3,7 +3,8 @@
 use super::rows::{self, TaskColumns};
 use super::{Fault, SqliteStore};
 use crate::core::attempt::{Ended, Exit, Report};
-use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
+use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
+use crate::core::instance::Mark;
 use crate::core::queue::Change;
 use crate::core::task::{Placement, Target, Task, TaskSpec};
 use crate::platform::store::{Batch, StoreError, StoredEvent};
@@ -14,7 +15,7 @@ impl SqliteStore {
     /// Commits a batch and what follows from the numbers of its new tasks, as one: what is added and given out at once costs
     /// one flush of the disk. Answers the numbers. Without new tasks `then` is not called.
     ///
-    /// A report on an attempt that is not stored (pruned, or of another database) is left out; a change of a task that is not
+    /// A report on an attempt that is not stored (pruned, or of another database), or that is another instance's, is left out; a change of a task that is not
     /// stored fails the batch, since the queue then works with something that is not there.
     ///
     /// # Errors
@@ -88,15 +89,18 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch) -> Result<Vec<T
         match change {
             Change::Task(task) => update_task(connection, task, now).await?,
             Change::Attempt(placement) => insert_attempt(connection, placement, now).await?,
-            Change::Report(attempt, report) => write_report(connection, *attempt, report).await?,
+            Change::Report(attempt, instance, report) => write_report(connection, *attempt, instance, report).await?,
         }
     }
-    for (attempt, session) in &batch.sessions {
-        write_session(connection, *attempt, *session).await?;
+    for (attempt, at, session) in &batch.begun {
+        write_begin(connection, *attempt, *at, *session).await?;
     }
     for (account, until) in &batch.holds {
         let sql = "INSERT INTO holds (account, until) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET until = excluded.until";
         sqlx::query(sql).bind(account).bind(until.as_microsecond()).execute(&mut *connection).await?;
+    }
+    for (name, mark) in &batch.marks {
+        write_mark(connection, name, mark.as_ref()).await?;
     }
     for event in &batch.events {
         insert_event(connection, event).await?;
@@ -166,7 +170,7 @@ async fn insert_attempt(connection: &mut SqliteConnection, placement: &Placement
     Ok(())
 }
 
-async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, report: &Report) -> Result<(), Fault> {
+async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, instance: &InstanceName, report: &Report) -> Result<(), Fault> {
     let (transient, until) = match &report.ended {
         Ended::Failed { transient, .. } => (Some(*transient), None),
         Ended::Limited { until } => (None, until.map(Timestamp::as_microsecond)),
@@ -182,7 +186,7 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, rep
     let sql = "UPDATE attempts SET session = coalesce(?3, session), outcome = ?4, reason = ?5, transient = ?6, limited_until = ?7, detail = ?8, \
                exit_code = ?9, exit_signal = ?10, started = ?11, finished = ?12, turns = ?13, tool_calls = ?14, cost = ?15, tokens = ?16, \
                cpu_user = ?17, cpu_system = ?18, memory_peak = ?19, io_read = ?20, io_write = ?21, cpu_stall = ?22, memory_stall = ?23, \
-               io_stall = ?24, oom_kills = ?25, text = ?26 WHERE task = ?1 AND number = ?2";
+               io_stall = ?24, oom_kills = ?25, text = ?26 WHERE task = ?1 AND number = ?2 AND instance = ?27";
     sqlx::query(sql)
         .bind(attempt.task.0)
         .bind(attempt.number)
@@ -210,6 +214,7 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, rep
         .bind(kernel.io_stall_usec.map(rows::integer))
         .bind(kernel.oom_kills.map(rows::integer))
         .bind(&report.text)
+        .bind(instance.as_str())
         .execute(&mut *connection)
         .await?;
     // Summed up anew, so that a report that comes twice costs once. `total` does not fail where `sum` would overflow.
@@ -218,9 +223,27 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, rep
     Ok(())
 }
 
-async fn write_session(connection: &mut SqliteConnection, attempt: AttemptId, session: SessionId) -> Result<(), Fault> {
-    let sql = "UPDATE attempts SET session = ?3 WHERE task = ?1 AND number = ?2";
-    sqlx::query(sql).bind(attempt.task.0).bind(attempt.number).bind(session.to_string()).execute(connection).await?;
+async fn write_begin(connection: &mut SqliteConnection, attempt: AttemptId, at: Timestamp, session: Option<SessionId>) -> Result<(), Fault> {
+    let sql = "UPDATE attempts SET started = ?3, session = coalesce(?4, session) WHERE task = ?1 AND number = ?2";
+    let session = session.map(|session| session.to_string());
+    sqlx::query(sql).bind(attempt.task.0).bind(attempt.number).bind(at.as_microsecond()).bind(session).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_mark(connection: &mut SqliteConnection, name: &InstanceName, mark: Option<&Mark>) -> Result<(), Fault> {
+    let Some(Mark { active, restarts, invocation, ended }) = mark else {
+        sqlx::query("DELETE FROM instances WHERE name = ?1").bind(name.as_str()).execute(connection).await?;
+        return Ok(());
+    };
+    sqlx::query("INSERT OR REPLACE INTO instances (name, active, restarts, invocation, cause, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+        .bind(name.as_str())
+        .bind(active.name())
+        .bind(*restarts)
+        .bind(invocation.as_ref().map(InvocationId::as_str))
+        .bind(ended.as_ref().map(|cause| &cause.result))
+        .bind(ended.as_ref().map(|cause| &cause.detail))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -1,0 +1,121 @@
+//! The loop with a real store that is made to fail.
+
+use super::{Engine, Input, Outbox};
+use crate::config::{Config, Paths};
+use crate::core::attempt::{Ended, Report};
+use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use crate::core::queue::Hello;
+use crate::core::task::{Target, TaskSpec, TaskType};
+use crate::core::usage::{AgentUsage, KernelUsage};
+use crate::metrics::{Metrics, Numbers};
+use crate::platform::store::SqliteStore;
+use crate::proto::link::{Event, FromDaemon};
+use jiff::Timestamp;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const ATTEMPT: AttemptId = AttemptId { task: TaskId(1), number: 1 };
+
+fn name() -> InstanceName {
+    "a".parse().expect("valid")
+}
+
+fn invocation() -> InvocationId {
+    InvocationId::from_bytes(&[1; 16]).expect("not zero")
+}
+
+/// The engine's side of a connection, and the runner's.
+fn connection(connection: u64) -> (Outbox, mpsc::Receiver<FromDaemon>) {
+    let (send, receive) = mpsc::channel(64);
+    (Outbox { connection, send, hang_up: Arc::new(Notify::new()) }, receive)
+}
+
+fn linked(to: &Outbox, current: Option<AttemptId>) -> Input {
+    Input::Linked { hello: Hello { instance: name(), invocation: invocation(), account: "x".to_owned(), current }, to: to.clone() }
+}
+
+fn says(to: &Outbox, seq: u64, event: Event) -> Input {
+    Input::Runner { instance: name(), account: "x".to_owned(), invocation: invocation(), seq, event, to: to.clone() }
+}
+
+fn success() -> Event {
+    let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::now());
+    let (agent, kernel) = (AgentUsage::default(), KernelUsage::default());
+    let report =
+        Report { ended: Ended::Succeeded, detail: String::new(), exit: None, session: None, started, finished, agent, kernel, text: "done".to_owned() };
+    Event::Finished { attempt: ATTEMPT, report: Box::new(report) }
+}
+
+/// Waits for the message that fits; those before it are of no interest.
+async fn hear(from: &mut mpsc::Receiver<FromDaemon>, fits: impl Fn(&FromDaemon) -> bool) {
+    let heard = async {
+        while let Some(message) = from.recv().await {
+            if fits(&message) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(tokio::time::timeout(DEADLINE, heard).await.expect("in time"), "the connection was closed");
+}
+
+/// What task 1 is, once everything before has been dealt with.
+async fn state(inputs: &mpsc::Sender<Input>) -> Option<&'static str> {
+    let (reply, answer) = oneshot::channel();
+    let look = move |state: &super::State| reply.send(state.queue.task(TaskId(1)).map(|task| task.state.name())).expect("waited for");
+    inputs.send(Input::Ask(Box::new(look))).await.expect("the engine runs");
+    tokio::time::timeout(DEADLINE, answer).await.expect("in time").expect("answered")
+}
+
+#[tokio::test]
+async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(&directory.path().join("queue.db")).await.expect("opens");
+    let config = directory.path().join("clauded.toml");
+    std::fs::write(&config, "").expect("written");
+    let config = Arc::new(Config::load(&Paths { config, ..Paths::system() }).expect("valid"));
+    let metrics = Arc::new(Metrics::new(|_: &Path| Numbers::default()).expect("families"));
+    let engine = Engine::new(store.clone(), config, metrics, broadcast::channel(64).0, Arc::default(), None).await.expect("loaded");
+    let (inputs, receiver) = mpsc::channel(64);
+    let running = tokio::spawn(engine.run(receiver));
+    let send = async |input| inputs.send(input).await.expect("the engine runs");
+
+    let (first, mut runner) = connection(1);
+    send(linked(&first, None)).await;
+    let spec = TaskSpec {
+        target: Target::Any,
+        kind: TaskType::default(),
+        title: "t".to_owned(),
+        prompt: "p".to_owned(),
+        timeout: None,
+        budget: None,
+        max_turns: None,
+    };
+    send(Input::Add(Box::new(spec), oneshot::channel().0)).await;
+    hear(&mut runner, |message| matches!(message, FromDaemon::Run(work) if work.attempt == ATTEMPT)).await;
+    send(says(&first, 1, Event::Started { attempt: ATTEMPT, session: None, pid: 7, cgroup: String::new() })).await;
+    hear(&mut runner, |message| matches!(message, FromDaemon::Ack { seq: 1 })).await;
+
+    // It comes back with a result in its spool, and the disk is full.
+    send(Input::Unlinked(name(), invocation(), 1)).await;
+    store.alter("CREATE TRIGGER full BEFORE UPDATE ON attempts BEGIN SELECT RAISE(ABORT, 'full'); END").await;
+    let (second, mut runner) = connection(2);
+    send(says(&second, 2, success())).await;
+    tokio::time::timeout(DEADLINE, second.hang_up.notified()).await.expect("the connection is closed, though it is not linked yet");
+    store.alter("DROP TRIGGER full").await;
+    send(linked(&second, None)).await;
+    assert_eq!(state(&inputs).await, Some("running"), "its result is still in the spool");
+    drop(second);
+    send(Input::Unlinked(name(), invocation(), 2)).await;
+
+    let (third, mut again) = connection(3);
+    send(says(&third, 2, success())).await;
+    send(linked(&third, None)).await;
+    hear(&mut again, |message| matches!(message, FromDaemon::Ack { seq: 2 })).await;
+    assert_eq!((state(&inputs).await, runner.try_recv().ok().is_some()), (None, false), "it has succeeded, and the second connection was told nothing");
+    drop((inputs, third));
+    running.await.expect("ended");
+}
