@@ -1,6 +1,5 @@
 # A task that the kernel slows down past its MemoryHigh, and that would stand still for hours, is ended with that reason.
 # lanes: vm
-# vm-releases: bookworm trixie bullseye
 # timeout: 300
 
 printf '[profiles.scripted]\npressure-percent = 40\npressure-time = "5s"\n' >/etc/clauded/clauded.toml.d/91-pressure.toml

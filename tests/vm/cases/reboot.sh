@@ -5,7 +5,9 @@
 
 if [ -z "$AGAIN" ]; then
   install -d "$LEFT"
-  printf '[instances.auto]\nautostart = true\n' >/etc/clauded/clauded.toml.d/50-auto.toml
+  # A stopped instance that no configuration names is not known any more, and would be given no task.
+  printf '[instances.idle]\n[instances.auto]\nautostart = true\n' >/etc/clauded/clauded.toml.d/50-auto.toml
+  systemctl reload clauded.service
   instance auto by-hand idle
   systemctl enable claude-code@by-hand.service
   add auto $'sleep 5s\nsay resumed' >"$LEFT/resumed"
