@@ -101,7 +101,7 @@ async fn events_that_are_published_while_a_feed_begins_come_once() {
 
 #[tokio::test]
 async fn a_wrong_last_event_id_and_too_many_feeds_are_refused() {
-    let rig = Rig::new(Role::Operator).await;
+    let rig = Rig::new(Role::Agent("a".parse().unwrap())).await;
     let request = Request::get("/api/v1/events/stream").header("host", "localhost").header("Last-Event-ID", "x").body(String::new()).unwrap();
     assert_eq!(rig.unix_request(request).await.problem().code, "invalid-last-event-id");
     let mut open = Vec::new();

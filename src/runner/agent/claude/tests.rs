@@ -143,12 +143,13 @@ fn it_is_interrupted_where_it_listens() {
     assert_eq!(input["message"]["content"][0]["text"], "do it");
 }
 
-/// One result of a stream: what of the session it costs, its words, whether it is an error. The totals go on.
-fn result(session: &mut f64, cost: f64, words: &str, is_error: bool) -> String {
-    *session += cost;
-    let usage = |usd: f64| json!({"m": {"inputTokens": (usd * 100.0).round(), "outputTokens": 1, "costUSD": usd}});
-    json!({"type": "result", "subtype": "success", "is_error": is_error, "num_turns": 2, "result": words, "total_cost_usd": *session,
-           "modelUsage": usage(*session), "model_usage_since_last_result": usage(cost)})
+/// One result of a stream: what it costs in cents, its words, whether it is an error. The session's total goes on.
+fn result(session: &mut u32, cents: u32, words: &str, is_error: bool) -> String {
+    *session += cents;
+    let usd = |cents: u32| f64::from(cents) / 100.0;
+    let usage = |cents: u32| json!({"m": {"inputTokens": cents, "outputTokens": 1, "costUSD": usd(cents)}});
+    json!({"type": "result", "subtype": "success", "is_error": is_error, "num_turns": 2, "result": words, "total_cost_usd": usd(*session),
+           "modelUsage": usage(*session), "model_usage_since_last_result": usage(cents)})
     .to_string()
 }
 
@@ -157,9 +158,9 @@ fn of_several_results_the_last_decides_and_all_are_charged() {
     for last_is_error in [false, true] {
         let mut agent = Claude::new(&work(), None);
         agent.line(Stream::Out, br#"{"type":"system","subtype":"init","claude_code_version":"2.1.329"}"#);
-        let mut session = 0.0;
-        agent.line(Stream::Out, result(&mut session, 0.5, "the first words", !last_is_error).as_bytes());
-        agent.line(Stream::Out, result(&mut session, 0.25, "the last words", last_is_error).as_bytes());
+        let mut session = 0;
+        agent.line(Stream::Out, result(&mut session, 50, "the first words", !last_is_error).as_bytes());
+        agent.line(Stream::Out, result(&mut session, 25, "the last words", last_is_error).as_bytes());
         let verdict = agent.verdict(Exit::Code(i32::from(last_is_error)));
         match last_is_error {
             false => assert_eq!(verdict, AgentVerdict::Success),
