@@ -21,16 +21,16 @@ pub(super) struct Identity {
     by_pid: Option<mpsc::Sender<Input>>,
     /// The uid of the daemon: in `--user` mode its own user is the operator.
     own_uid: u32,
-    config: RwLock<Arc<Config>>,
+    config: Arc<RwLock<Arc<Config>>>,
 }
 
 impl Identity {
-    /// `by_pid` is given under the process supervisor.
-    pub(super) fn new(config: Arc<Config>, by_pid: Option<mpsc::Sender<Input>>) -> Self {
-        Self { by_pid, own_uid: nix::unistd::geteuid().as_raw(), config: RwLock::new(config) }
+    /// `config` is the one that all share; `by_pid` is given under the process supervisor.
+    pub(super) fn new(config: Arc<RwLock<Arc<Config>>>, by_pid: Option<mpsc::Sender<Input>>) -> Self {
+        Self { by_pid, own_uid: nix::unistd::geteuid().as_raw(), config }
     }
 
-    /// A new configuration is in force.
+    /// A new configuration is in force, for all who share it.
     pub(super) fn configure(&self, config: Arc<Config>) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -171,7 +171,7 @@ mod tests {
         let config = directory.path().join("clauded.toml");
         std::fs::write(&config, "[instances.a]\nuser = \"nobody\"\n[instances.b]\nuser = \"4711\"\n").expect("written");
         let config = Config::load(&crate::config::Paths { config, ..crate::config::Paths::system() }).expect("valid");
-        let identity = Identity::new(Arc::new(config), None);
+        let identity = Identity::new(Arc::new(RwLock::new(Arc::new(config))), None);
         let nobody = User::from_name("nobody").expect("looked up").expect("there").uid.as_raw();
         assert_eq!([nobody, 4711, 4712].map(|uid| identity.runs_agents(uid)), [true, true, false]);
     }

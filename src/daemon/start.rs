@@ -59,7 +59,7 @@ pub fn run() -> ExitCode {
     match begin(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            complain(&format!("{error:#}"));
             if args.check {
                 // The unit's ExecReload= asks: the status is that of the clauded which serves on.
                 return ExitCode::FAILURE;
@@ -67,6 +67,15 @@ pub fn run() -> ExitCode {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&plain(&format!("{error:#}")))]);
             if is_hopeless(&error) { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// The last words. Not through the journal's own socket: the journal would look at who sent them when that process is gone, and
+/// `journalctl -u clauded` would not find them; standard error belongs to the unit (`SyslogLevelPrefix=`, systemd.exec(5)).
+fn complain(why: &str) {
+    let error = if std::env::var_os("JOURNAL_STREAM").is_some() { "<3>" } else { "clauded: " };
+    for line in why.lines() {
+        eprintln!("{error}{line}");
     }
 }
 
@@ -151,7 +160,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         );
     }
     let by_pid = (units.supervisor() == "process").then(|| inputs.clone());
-    let identity = Arc::new(Identity::new(config.clone(), by_pid));
+    let identity = Arc::new(Identity::new(shared.clone(), by_pid));
     let running = tokio::spawn(engine.run(receiver));
     let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
     let (caught_up, mut seen_all) = watch::channel(false);
@@ -206,7 +215,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            _ = hup.recv() => reload(&paths, &config, &shared, &require_token, &identity, &inputs, &units).await,
+            _ = hup.recv() => reload(&paths, &config, &require_token, &identity, &inputs, &units).await,
         }
     }
     // The runners go on without us; what they say meanwhile waits in their spools.
@@ -299,19 +308,10 @@ fn for_a_restart(started: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Puts a new configuration in force; one that is wrong is refused and the old one stays.
-async fn reload(
-    paths: &Paths,
-    started: &Config,
-    shared: &RwLock<Arc<Config>>,
-    require_token: &AtomicBool,
-    identity: &Identity,
-    engine: &mpsc::Sender<Input>,
-    units: &Units,
-) {
+async fn reload(paths: &Paths, started: &Config, require_token: &AtomicBool, identity: &Identity, engine: &mpsc::Sender<Input>, units: &Units) {
     match Config::load(paths) {
         Ok(config) => {
             let config = Arc::new(config);
-            *shared.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
             identity.configure(config.clone());
             require_token.store(config.metrics.require_token, Ordering::Relaxed);
             let waiting = for_a_restart(started, &config).join(", ");
