@@ -37,7 +37,11 @@ if wanted rust; then
   read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' $LOG/rust.log)
   # a crate that does not compile has no results
   if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; tail -n 30 $LOG/rust.log; fi
-  [ "$status" = 0 ] || echo "all of it: $LOG/rust.log"
+  if [ "$status" != 0 ]; then
+    awk '/^---- .* stdout ----/ { p = 1 } /^stack backtrace:|^note:|^failures:/ { p = 0 } p' $LOG/rust.log | head -n 100
+    grep -E '^FAIL ' $LOG/rust.log
+    echo "all of it: $LOG/rust.log"
+  fi
   count "$passed" "$failed"
 fi
 
