@@ -1,5 +1,5 @@
-# A full disk: clauded tries on and is back by itself when there is room. A wrong configuration with a client that waits at the
-# socket: that ends.
+# On a full disk clauded tries on, and is back by itself when there is room. A wrong configuration with a client that waits at
+# the socket is no reason to start for ever.
 # lanes: container
 # releases: bookworm
 
