@@ -25,15 +25,18 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
     let names: BTreeSet<&InstanceName> = state.config.instances.keys().chain(state.fleet.iter().map(|seen| &seen.name)).collect();
     let instances = names.into_iter().map(|name| {
         let seen = state.fleet.get(name);
-        let cgroup = mount.and_then(|mount| match seen.map(|s| s.control_group.as_str()).filter(|g| !g.is_empty()) {
+        let control_group = seen.map(|s| s.control_group.as_str()).filter(|g| !g.is_empty());
+        let cgroup = mount.and_then(|mount| match control_group {
             Some(group) => Some(instance_group(mount, group).path().to_owned()),
             None => Some(slice_below(fleet.as_deref()?, name)),
         });
+        let service = mount.zip(control_group).map(|(mount, group)| mount.join(group.trim_start_matches('/')));
         InstanceSample {
             name: name.clone(),
             active: seen.map_or(ActiveState::Inactive, |s| s.active),
             since: seen.and_then(|s| s.since),
             profile: state.config.instance(name).profile,
+            service: service.filter(|service| !state.config.instances.contains_key(name) && cgroup.as_ref() != Some(service)),
             cgroup,
             linked: state.queue.is_linked(name),
         }

@@ -3,7 +3,7 @@
 
 use super::ReadGroup;
 use super::page::{Kind, Page};
-use super::snapshot::Snapshot;
+use super::snapshot::{InstanceSample, Snapshot};
 use crate::platform::cgroup::{Caps, Kept, Pressure, Stats};
 use std::path::Path;
 
@@ -141,7 +141,12 @@ const ROWS: &[Row] = &[
 
 /// Reads every group once and adds its numbers.
 pub(super) fn add(page: &mut Page, snapshot: &Snapshot, read: &ReadGroup) {
-    let instances: Vec<(&str, Numbers)> = snapshot.instances.iter().filter_map(|i| i.cgroup.as_ref().map(|path| (i.name.as_str(), read(path)))).collect();
+    let of_instance = |i: &InstanceSample| {
+        let slice = read(i.cgroup.as_ref()?);
+        let caps = i.service.as_ref().map_or(slice.caps, |service| read(service).caps.below(&slice.caps));
+        Some(Numbers { caps, ..slice })
+    };
+    let instances: Vec<(&str, Numbers)> = snapshot.instances.iter().filter_map(|i| Some((i.name.as_str(), of_instance(i)?))).collect();
     for row in ROWS {
         let mut family = page.family(format!("clauded_instance_{}", row.name), row.help, row.kind);
         for (name, numbers) in &instances {

@@ -40,6 +40,8 @@ pub struct InstanceSample {
     pub profile: String,
     /// The absolute directory of its slice's cgroup; `None` where there is no cgroup v2. One that does not exist has no numbers.
     pub cgroup: Option<PathBuf>,
+    /// The same of its service, where that has limits of its own: an instance without configuration.
+    pub service: Option<PathBuf>,
     /// Whether its runner is connected.
     pub linked: bool,
 }

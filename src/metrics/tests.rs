@@ -57,6 +57,7 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         since: Some(now),
         profile: "claude".into(),
         cgroup: Some(PathBuf::from("/cg").join(name)),
+        service: None,
         linked: true,
     };
     Snapshot {
@@ -102,6 +103,22 @@ fn full() -> Metrics {
     metrics.dispatch_latency(Duration::from_millis(3));
     metrics.store_commit(Duration::from_micros(400));
     metrics
+}
+
+#[test]
+fn the_tighter_of_two_limits_counts() {
+    let caps = |memory_max, cpu_max, pids_max| Caps { memory_max, cpu_max, pids_max, ..Caps::default() };
+    let read = move |path: &Path| {
+        let caps = if path.ends_with("service") { caps(Some(1 << 20), Some((200_000, 100_000)), None) } else { caps(None, Some((15_000, 10_000)), Some(60)) };
+        Numbers { caps, ..Numbers::default() }
+    };
+    let mut snapshot = snapshot(&["a", "b"]);
+    snapshot.instances[0].service = Some("/cg/a/service".into());
+    let text = Metrics::new(read).unwrap().render(&snapshot).unwrap();
+    for line in ["memory_limit_bytes{instance=\"a\"} 1048576", "cpu_limit_cores{instance=\"a\"} 1.5", "pids_limit{instance=\"a\"} 60"] {
+        assert!(text.contains(&format!("\nclauded_instance_{line}\n")), "{line} in\n{text}");
+    }
+    assert!(!text.contains("memory_limit_bytes{instance=\"b\"}"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """One function a row of the table: measures clauded and, in the same run, the peer or limit beside it."""
 
+import glob
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import threading
 import time
 
 import peers
-from world import BIN, HERE, World, alive, cpu_ms, memory_kib, read, until
+from world import BIN, HERE, ROOT, World, alive, cpu_ms, memory_kib, read, until
 
 STAMP = os.path.join(BIN, "examples/bench-stamp")
 PRIVATE = {"Private_Clean", "Private_Dirty"}
@@ -182,6 +183,18 @@ def scrape():
                 if os.path.isdir(group):
                     os.rmdir(group)
     return result
+
+
+def machine():
+    """What needs the kernel's memory controller and real systemd: measured in the virtual machine, with the built package."""
+    if os.geteuid() or not glob.glob(f"{ROOT}/dist/clauded_*.deb"):
+        print("the virtual machine needs root, and the package: make deb", file=sys.stderr)
+        return None
+    subprocess.run([f"{ROOT}/tests/vm/run.py", "--cases", f"{HERE}/vm", "--jobs", "1"], check=True, stdout=sys.stderr)
+    found = {}
+    for path in glob.glob(f"{HERE}/vm/*.sh"):
+        found.update(json.loads(read(f"{ROOT}/tests/vm/out/{os.path.basename(path)[:-3]}-bookworm-vm/figures.json")))
+    return found
 
 
 def populated(group):

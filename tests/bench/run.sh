@@ -1,6 +1,7 @@
 #!/bin/bash
 # `make bench`: builds, fetches the peers that can be had, measures. The table goes to standard output, target/bench.json has
-# every number. BENCH_TASKS=N sets how many short tasks the last row takes.
+# every number. BENCH_TASKS=N sets how many short tasks the last row takes. As root, and after `make deb`, what needs the kernel's
+# memory controller is measured in the virtual machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=target/tools

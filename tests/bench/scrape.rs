@@ -63,6 +63,7 @@ fn snapshot(groups: &[PathBuf]) -> Snapshot {
         since: Some(now),
         profile: "claude".into(),
         cgroup: Some(group.clone()),
+        service: None,
         linked: true,
     });
     Snapshot {

@@ -81,15 +81,17 @@ fn nothing_is_written_beside_the_instances_own_directories() {
     }
     let Some(mut stage) = Stage::new(vec![Reply::bash("echo hi > made.txt; cd /"), Reply::Text("done")]) else { return };
     let mut work = stage.work("make it");
-    // An empty /tmp of its own, with this test's directory in it: what else appears there came from the CLI.
+    // An empty /tmp of its own, with this test's directory and the CLI in it: what else appears there came from the CLI.
     let script = r#"set -e
-        root=$1; shift
+        root=$1 project=$2; shift 2
         mkdir /run/kept 2>/dev/null || mount -t tmpfs none /run && mkdir -p /run/kept
-        mount --bind "$root" /run/kept; mount -t tmpfs none /tmp; mount -t tmpfs none /var/tmp
-        mkdir -p "$root"; mount --bind /run/kept "$root"; cd "$root/work"
+        mkdir /run/project; mount --bind "$root" /run/kept; mount --bind "$project" /run/project
+        mount -t tmpfs none /tmp; mount -t tmpfs none /var/tmp
+        mkdir -p "$root" "$project"; mount --bind /run/kept "$root"; mount --bind /run/project "$project"; cd "$root/work"
+        find /tmp /var/tmp -xdev | sort >"$root/before"
         "$@"
-        find /tmp /var/tmp -mindepth 1 -xdev ! -path "$root*" >"$root/strays""#;
-    let wrapped = ["unshare", "--mount", "sh", "-c", script, "sh", &stage.host.dir.path().display().to_string()].map(str::to_owned);
+        find /tmp /var/tmp -xdev | sort | comm -13 "$root/before" - >"$root/strays""#;
+    let wrapped = ["unshare", "--mount", "sh", "-c", script, "sh", &stage.host.dir.path().display().to_string(), env!("CARGO_MANIFEST_DIR")].map(str::to_owned);
     work.profile.command.splice(0..0, wrapped);
     let root = stage.host.dir.path().to_owned();
     let report = stage.host.report(work);

@@ -84,6 +84,23 @@ pub struct Caps {
     pub pids_max: Option<u64>,
 }
 
+impl Caps {
+    /// What holds for a group with these limits below one with those of `outer`. Weights are shares among siblings: its own.
+    #[must_use]
+    pub fn below(self, outer: &Self) -> Self {
+        let least = |own: Option<u64>, outer: Option<u64>| own.into_iter().chain(outer).min();
+        let share = |&(quota, period): &(u64, u64)| u128::from(quota) * 1_000_000 / u128::from(period.max(1));
+        Self {
+            memory_max: least(self.memory_max, outer.memory_max),
+            memory_high: least(self.memory_high, outer.memory_high),
+            swap_max: least(self.swap_max, outer.swap_max),
+            cpu_max: self.cpu_max.into_iter().chain(outer.cpu_max).min_by_key(share),
+            pids_max: least(self.pids_max, outer.pids_max),
+            ..self
+        }
+    }
+}
+
 /// What a buffer begins with: the files are a tenth of it, `io.stat` of a host with many devices excepted.
 pub(super) const BUFFER: usize = 4096;
 

@@ -249,6 +249,7 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
         (first.session, first.report.as_ref().map(|report| &report.ended)),
         (Some(session(5)), Some(&Ended::Failed { reason: Reason::Lost, transient: true }))
     );
+    assert_eq!(first.report.as_ref().map(|report| report.started), Some(at(41)), "nobody saw its end, but its start was seen");
     assert_eq!(stored(&store, task.id).await.task.cost, Usd(30));
     let late = report(Ended::Succeeded, 12);
     for _ in 0..2 {

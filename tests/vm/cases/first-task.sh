@@ -34,6 +34,7 @@ TOML
   for r in cpu memory io; do between "seconds stalled on $r" "$(of "$written" ".history[0].${r}_stall_seconds // -1")" 0 60; done
   claudectl stop writer
 fi
+check 'the limits of the service of an instance without configuration' grep -qE '^clauded_instance_pids_limit\{instance="feature-x"\} 1024$' <(curl -sf http://127.0.0.1:8888/metrics)
 check 'metrics' grep -qE '^clauded_[a-z_]+.*feature-x' <(curl -sf http://127.0.0.1:8888/metrics)
 claudectl stop feature-x
 same 'processes of the user' "$(pgrep -u claude-code || true)" ''
