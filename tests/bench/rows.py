@@ -114,6 +114,7 @@ def many(count, idle):
             api.call("GET", "/metrics")
         result["scrape_ms"] = (cpu_ms(pid) - cpu) / 200
         result["series"] = sum(1 for line in text.splitlines() if not line.startswith("#"))
+        result["process_exporter"] = peers.process_exporter(20, ["clauded-runner"])
         tasks = [world.add(api, name) for name in list(names)[:10]]
         until(lambda: all(world.state(api, task) == "running" for task in tasks), "ten tasks run", 0.01)
         result["restarts"] = {}
