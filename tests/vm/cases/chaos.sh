@@ -23,7 +23,7 @@ names=(a b c)
 instance "${names[@]}"
 
 # Each task holds a lock named after it: one that finds it taken runs twice at once.
-script="t=$marks/\$CLAUDED_TASK; exec 9>\$t.lock; flock -n 9 || { echo twice >>$marks/violations; exit 1; }; sleep 0.5; echo done >>\$t.done"
+script="t=$marks/\$CLAUDED_TASK; exec 9>\$t.lock; until flock -n -E 99 9; do [ \$? != 99 ] || { echo twice >>$marks/violations; exit 1; }; done; sleep 0.5; echo done >>\$t.done"
 tasks=()
 agent_pids() { find "${groups[@]}" -path '*/task-*/cgroup.procs' -exec cat {} + 2>/dev/null; }
 kill_agent() { local pid; pid=$(agent_pids | head -n 1); [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null; }
