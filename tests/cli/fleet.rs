@@ -44,6 +44,7 @@ fn a_task_goes_through_the_whole() {
     assert_eq!((attempt["text"].as_str(), attempt["turns"].as_u64(), attempt["exit_code"].as_i64()), (Some("made it"), Some(2), Some(0)), "{attempt:#}");
     assert!(attempt["cost_usd"].as_f64().is_some_and(|usd| (usd - 0.01212).abs() < 1e-9), "{attempt:#}");
     assert_eq!(fs::read_to_string(directory.join("made.txt")).expect("made"), "hi\n");
+    assert_eq!(world.holders(KEY), [world.path("key")], "the credential is written down elsewhere");
     let log = world.ok(&["task", "log", &world.json(&["task", "list", "--all"]).as_array().map_or_else(String::new, |l| l[0]["id"].to_string())]);
     assert!(log.contains("made it"), "{log}");
 }
