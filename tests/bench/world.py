@@ -39,8 +39,8 @@ def read(path):
 
 
 def cpu_ms(pid):
-    """CPU time of all threads that live, ms (schedstat is exact; utime and stime are whole ticks)."""
-    return sum(int(read(path).split()[0]) for path in glob.glob(f"/proc/{pid}/task/*/schedstat") if read(path)) / 1e6
+    """CPU time of a process, ms, threads that have ended among them: its clock (clock_getcpuclockid(3)), which is exact."""
+    return time.clock_gettime((~pid << 3) | 2) * 1000
 
 
 def memory_kib(pid, keys):
