@@ -133,15 +133,16 @@ class Run:
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('cases', nargs='*'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
+    p.add_argument('names', nargs='*', metavar='CASE'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
     p.add_argument('--jobs', type=int, default=2); p.add_argument('--list', action='store_true'); p.add_argument('--agent', help='the scripted agent, built for the oldest release')
     p.add_argument('--cases', default=f'{HERE}/cases', help='where the cases are')
     p.add_argument('--deb', default=(sorted(glob.glob(f'{TOP}/dist/clauded_*_amd64.deb')) or [None])[-1])
     a = p.parse_args()
     cases = [Case(f) for f in sorted(glob.glob(f'{a.cases}/*.sh'))]
-    unknown = set(a.cases) - {c.name for c in cases}
+    if not cases: sys.exit(f'{a.cases}: no cases')
+    unknown = set(a.names) - {c.name for c in cases}
     if unknown: sys.exit(f'no such case: {", ".join(sorted(unknown))}')
-    cases = [c for c in cases if not a.cases or c.name in a.cases]
+    cases = [c for c in cases if not a.names or c.name in a.names]
     todo = [(c, r, l) for r in (a.release or RELEASES) for c in cases for l in a.lane or LANES if c.runs_on(r, l)]
     if a.list:
         for c, r, l in todo: print(c.name, r, l)
