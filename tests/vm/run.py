@@ -48,6 +48,15 @@ class Case:
         return release in self.releases and lane in self.lanes and (lane == 'container' or release in self.vm_releases)
 
 
+def output(case, release, lane): return f'{OUT}/{case.name}-{release}-{lane}'
+
+
+def took(job):
+    """how long it took the last time; who has never run may take as long as it is allowed"""
+    try: return float(open(f'{output(*job)}/seconds').read())
+    except (OSError, ValueError): return float(job[0].timeout)
+
+
 def digest(paths):
     h = hashlib.sha256()
     for p in paths: h.update(open(p, 'rb').read())
@@ -116,7 +125,7 @@ class Run:
 
     def one(self, case, release, lane):
         t0 = time.time()
-        d = f'{OUT}/{case.name}-{release}-{lane}'
+        d = output(case, release, lane)
         shutil.rmtree(d, ignore_errors=True); os.makedirs(d)
         script = f'set -Eeuo pipefail; . ./lib.sh; . ./{case.name}.sh'
         extra = {'vm': [], 'container': ['--container'], 'warp': ['--warp']}[lane]
@@ -128,7 +137,9 @@ class Run:
         share = self.share(sorted(files))
         rc = self.tbvm(release, *extra, '--share', share, '--out', d, '--timeout', str(case.timeout), command=script, output=f'{d}/output.txt')
         shutil.rmtree(share, ignore_errors=True)
-        return case, release, lane, rc, time.time() - t0
+        seconds = time.time() - t0
+        with open(f'{d}/seconds', 'w') as f: f.write(f'{seconds:.1f}\n')
+        return case, release, lane, rc, seconds
 
 
 def main():
@@ -169,6 +180,8 @@ def main():
                 if why and (why.startswith('base') and r in OPTIONAL): skipped.append(r); print(f'skip {r}: {why}', flush=True)
                 elif why: failed.append(f'{r}{"-warp" if warp else ""}'); print(f'not ok {r}: {why}', flush=True)
                 if why: broken[r, warp] = True
+        # The longest first, so that at the end no processor waits for one that began last.
+        todo.sort(key=took, reverse=True)
         with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
             jobs = [pool.submit(run.one, c, r, l) for c, r, l in todo if not broken.get((r, l == 'warp'))]
             for job in concurrent.futures.as_completed(jobs):
@@ -177,7 +190,7 @@ def main():
                 if rc == 0: passed += 1; print(f'ok {name} ({seconds:.1f} s)', flush=True); continue
                 failed.append(name)
                 print(f'not ok {name} ({seconds:.1f} s), exit {rc}; the end of tests/vm/out/{c.name}-{r}-{l}/output.txt:', flush=True)
-                print(''.join('  ' + x for x in open(f'{OUT}/{c.name}-{r}-{l}/output.txt', errors='replace').readlines()[-15:]), flush=True)
+                print(''.join('  ' + x for x in open(f'{output(c, r, l)}/output.txt', errors='replace').readlines()[-15:]), flush=True)
     print(f'vm: {passed} passed, {len(failed)} failed, {len(skipped)} releases skipped, {time.time() - t0:.0f} s')
     return 1 if failed else 0
 
