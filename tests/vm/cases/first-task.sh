@@ -42,7 +42,8 @@ TOML
   between "the fleet's memory" "$(metric clauded_fleet_memory_current_bytes)" "$(metric "clauded_instance_memory_current_bytes{$x}")" 1e9
   code=0; claudectl doctor >/tmp/doctor || code=$?
   cat /tmp/doctor
-  for s in systemd cgroups port; do check "doctor is content with $s" grep -qE "^ok +$s " /tmp/doctor; done
+  for s in systemd cgroups "TCP port"; do check "doctor is content with $s" grep -qE "^ok +$s " /tmp/doctor; done
+  check 'it asks the agent of those alone that have it' grep -qE '^problem +login +not logged in: feature-x$' /tmp/doctor
   same 'its exit code, and its problems: the scripted agent has no login' "$code $(sed -n 's/^problem *\([^ ]*\) .*/\1/p' /tmp/doctor)" '1 login'
 fi
 claudectl stop feature-x
