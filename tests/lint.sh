@@ -62,12 +62,12 @@ run units units
 run installed installed
 if command -v shellcheck >/dev/null; then
   run scripts shellcheck -x packaging/*.sh tests/*.sh tests/*/*.sh .ci/run
-  run cases shellcheck -s bash -e SC2016,SC2034,SC2154 tests/vm/cases/*.sh
+  run cases shellcheck -s bash -e SC2016,SC2034,SC2154 tests/vm/cases/*.sh tests/bench/vm/*.sh
 else
   echo "skipped: no shellcheck"
   [ "${CI:-}" != true ] || failed+=(scripts)
 fi
-run python python3 -m py_compile tests/vm/run.py tests/vm/tbvm.py
+run python python3 -m py_compile tests/*/*.py
 run configuration cargo run --locked --quiet --bin claudectl -- config check config/clauded.toml
 
 if [ ${#failed[@]} = 0 ]; then echo "lint: all clean"; else echo "lint: failed: ${failed[*]}"; exit 1; fi

@@ -7,21 +7,21 @@ use std::path::PathBuf;
 impl Paths {
     /// The calling user's, for `clauded --user` and `claudectl --user`.
     pub fn user() -> Self {
-        user_paths(|name| std::env::var_os(name))
+        Self::of_user(|name| std::env::var_os(name))
     }
-}
 
-/// The directories of `--user`, by the XDG base directory specification, which says to ignore relative ones.
-fn user_paths(variable: impl Fn(&str) -> Option<OsString>) -> Paths {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = absolute("HOME").unwrap_or_else(|| "/".into());
-    let state = absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state"));
-    let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", nix::unistd::getuid()).into());
-    Paths {
-        config: absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("clauded/clauded.toml"),
-        state: state.join("clauded"),
-        runtime: runtime.join("clauded"),
-        instances: state.join("claude-code"),
+    /// The directories of `--user`, by the XDG base directory specification, which says to ignore relative ones.
+    pub(crate) fn of_user(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let absolute = |name| variable(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let home = absolute("HOME").unwrap_or_else(|| "/".into());
+        let state = absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state"));
+        let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", nix::unistd::getuid()).into());
+        Self {
+            config: absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("clauded/clauded.toml"),
+            state: state.join("clauded"),
+            runtime: runtime.join("clauded"),
+            instances: state.join("claude-code"),
+        }
     }
 }
 
@@ -37,7 +37,7 @@ mod tests {
             "XDG_CONFIG_HOME" => Some("relative".into()),
             _ => None,
         };
-        let paths = user_paths(variables);
+        let paths = Paths::of_user(variables);
         assert_eq!(paths.config.to_str(), Some("/home/u/.config/clauded/clauded.toml"));
         assert_eq!(paths.api_socket().to_str(), Some("/run/user/7/clauded/api.sock"));
         assert_eq!(paths.state.to_str(), Some("/home/u/.local/state/clauded"));

@@ -82,6 +82,8 @@ pub struct Observation {
     pub since: Option<Timestamp>,
     /// The limits in force on the instance's slice, as its supervisor states them.
     pub limits: Limits,
+    /// `memory.events` `oom_kill` of the slice, which outlives the service; `None` where nobody counts.
+    pub oom_kills: Option<u64>,
 }
 
 /// Why a service's process ended, in one word and a sentence.
@@ -128,6 +130,19 @@ pub enum Transition {
 }
 
 impl Observation {
+    /// This look, with the result that systemd does not tell after `OOMPolicy=continue`: it says `signal` of a main process that
+    /// the kernel killed for want of memory. The kernel counts a kill before it kills, and the kill of a task's process is
+    /// behind the look that came of the status at the task's end: what is counted since `before` was the main process.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        const SIGKILL: (i32, i32) = (2, 9);
+        let killed = self.result == "signal" && (self.exec_main_code, self.exec_main_status) == SIGKILL && self.invocation == before.invocation;
+        if killed && (before.result == "oom-kill" || before.oom_kills.is_some_and(|count| self.oom_kills > Some(count))) {
+            "oom-kill".clone_into(&mut self.result);
+        }
+        self
+    }
+
     /// Why the last process of the service ended, from `Result`, `ExecMainCode` and `ExecMainStatus`.
     pub fn cause(&self) -> ExitCause {
         let exit = match self.exec_main_code {
@@ -239,6 +254,7 @@ mod tests {
             control_group: String::new(),
             since: None,
             limits: Limits::default(),
+            oom_kills: None,
         }
     }
 
@@ -268,6 +284,20 @@ mod tests {
         let again = transitions(Some(&waiting(1, 0).mark()), &running(2, 1));
         assert!(matches!(again.as_slice(), [Transition::Restarted(c), Transition::Started(i)] if c.result == "oom-kill" && *i == id(2)), "{again:?}");
         assert_eq!(transitions(Some(&running(2, 1).mark()), &running(2, 1)), []);
+    }
+
+    #[test]
+    fn a_kill_that_the_kernel_counted_since_the_last_look_is_its_own() {
+        let counted = |look: Observation, oom_kills| Observation { oom_kills, ..look };
+        let killed = |oom_kills| counted(Observation { result: "signal".into(), ..waiting(1, 0) }, oom_kills);
+        let result = |before, now: Observation| now.after(&before).result;
+        assert_eq!(result(counted(running(1, 0), Some(3)), killed(Some(4))), "oom-kill");
+        assert_eq!(result(counted(running(1, 0), Some(4)), killed(Some(4))), "signal", "a task's kill that was told, then kill -9");
+        assert_eq!(result(counted(running(1, 0), None), killed(Some(4))), "signal", "nobody knows whose kills these are");
+        assert_eq!(result(counted(running(2, 0), Some(3)), killed(Some(4))), "signal", "of another invocation");
+        assert_eq!(result(counted(waiting(1, 0), Some(4)), killed(Some(4))), "oom-kill", "a later look at the same end");
+        let other = Observation { exec_main_status: 11, ..killed(Some(4)) };
+        assert_eq!(result(counted(running(1, 0), Some(3)), other), "signal", "its own fault");
     }
 
     #[test]

@@ -115,6 +115,7 @@ fn runner() -> Command {
         )
         .disable_help_flag(true)
         .disable_version_flag(true)
+        .arg(Arg::new("user").long("user").action(clap::ArgAction::SetTrue).help("The defaults below are those of `clauded --user`: the calling user's XDG directories"))
         .arg(Arg::new("NAME").required(true).help(format!("The instance: letters, digits, '_' and '.', in parts joined by single dashes, at most {NAME_MAX} bytes")))
 }
 

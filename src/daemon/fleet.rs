@@ -74,11 +74,15 @@ impl Fleet {
             UnitEvent::Fleet(control_group) => self.control_group = Some(control_group),
             UnitEvent::Seen(look) => {
                 let name = look.name.clone();
+                let look = match self.seen.get(&name) {
+                    Some(before) => look.after(before),
+                    None => *look,
+                };
                 let was_active = self.seen.get(&name).filter(|before| before.active == ActiveState::Active && look.active == ActiveState::Active);
                 if let Some(before) = was_active.filter(|before| before.limits != look.limits) {
                     turn.note("limits-changed", Some(&name), None, describe_change(&before.limits, &look.limits), None, now);
                 }
-                self.seen.insert(name.clone(), *look);
+                self.seen.insert(name.clone(), look);
                 self.looked.insert(name.clone());
                 self.tell(&name, queue, now, turn);
             }
@@ -226,6 +230,7 @@ mod tests {
             control_group: String::new(),
             since: None,
             limits: Limits::default(),
+            oom_kills: None,
         }
     }
 

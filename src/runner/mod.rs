@@ -54,7 +54,7 @@ enum Fatal {
     Runtime(io::Error),
 }
 
-/// The program `clauded-runner NAME`. Exit status 0 after an orderly stop, 78 for what a restart cannot mend, 75 while another runner has the instance's state,
+/// The program `clauded-runner [--user] NAME`. Exit status 0 after an orderly stop, 78 for what a restart cannot mend, 75 while another runner has the instance's state,
 /// else 1.
 pub fn run() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

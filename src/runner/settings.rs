@@ -1,6 +1,7 @@
 //! What the runner is told: its argument and its environment, checked once, at the start.
 
 use super::durable::{self, FileError};
+use crate::config::Paths;
 use crate::core::ids::{InstanceName, InvalidName, InvocationId};
 use nix::unistd::{AccessFlags, access};
 use secrecy::SecretString;
@@ -36,7 +37,7 @@ pub(super) struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SettingsError {
     /// No argument, or more than one.
-    #[error("usage: clauded-runner NAME")]
+    #[error("usage: clauded-runner [--user] NAME")]
     Usage,
     /// The argument is no instance name.
     #[error(transparent)]
@@ -80,13 +81,17 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, in one line.
     pub(super) fn load(arguments: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, SettingsError> {
-        let [name] = arguments else { return Err(SettingsError::Usage) };
+        let (usual, name) = match arguments {
+            [name] => (Paths::system(), name),
+            [option, name] if option == "--user" => (Paths::of_user(&variable), name),
+            _ => return Err(SettingsError::Usage),
+        };
         let name: InstanceName = name.to_string_lossy().parse()?;
         if let Some(text) = variable("CLAUDED_CONFIG_ERROR").filter(|t| !t.is_empty()) {
             return Err(SettingsError::Config(text.to_string_lossy().into_owned()));
         }
         let path = |key: &str, default: PathBuf| variable(key).filter(|v| !v.is_empty()).map_or(default, PathBuf::from);
-        let root = path("CLAUDED_WORKTREE_ROOT", "/var/lib/claude-code/worktrees".into());
+        let root = path("CLAUDED_WORKTREE_ROOT", usual.instances.join("worktrees"));
         let directory = path("CLAUDED_DIRECTORY", root.join(name.as_str()));
         usable(&directory, &name)?;
         let invocation = match variable("INVOCATION_ID").filter(|v| !v.is_empty()) {
@@ -97,13 +102,13 @@ impl Settings {
             })?,
             None => fresh_invocation(),
         };
-        let state = path("STATE_DIRECTORY", Path::new("/var/lib/claude-code/instances").join(name.as_str()));
+        let state = path("STATE_DIRECTORY", usual.instances.join("instances").join(name.as_str()));
         for part in ["claude", "home", "tmp", "attempts", "spool", "logs"] {
             durable::directory(&state.join(part))?;
         }
         Ok(Self {
             credential: credential(&variable)?,
-            link: path("CLAUDED_LINK", "/run/clauded/runner.sock".into()),
+            link: path("CLAUDED_LINK", usual.link_socket()),
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),
             name,
             directory,
@@ -188,6 +193,21 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!(settings.link, Path::new("/run/clauded/runner.sock"));
         assert!(settings.credential.is_none() && settings.invocation.as_str().len() == 32);
+    }
+
+    #[test]
+    fn a_user_has_everything_where_clauded_of_that_user_looks() {
+        let home = tempfile::tempdir().expect("tempdir");
+        fs::create_dir_all(home.path().join(".local/state/claude-code/worktrees/a")).expect("made");
+        let variable = |key: &str| match key {
+            "HOME" => Some(home.path().into()),
+            "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),
+            _ => None,
+        };
+        let settings = Settings::load(&["--user".into(), "a".into()], variable).expect("good");
+        assert_eq!(settings.state, home.path().join(".local/state/claude-code/instances/a"));
+        assert_eq!(settings.directory, home.path().join(".local/state/claude-code/worktrees/a"));
+        assert_eq!(settings.link, Path::new("/run/user/7/clauded/runner.sock"));
     }
 
     #[test]

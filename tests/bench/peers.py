@@ -109,7 +109,7 @@ def conmon():
     try:
         with open(f"{home}/runtime", "w", opener=lambda p, flags: os.open(p, flags, 0o755)) as file:
             file.write(RUNTIME)
-        command = [path, "--cid", "a" * 64, "--cuid", "a" * 64, "--runtime", f"{home}/runtime", "--bundle", home, "--exit-dir", home, "--socket-dir-path", home]
+        command = [path, "-c", "a" * 64, "-u", "a" * 64, "--runtime", f"{home}/runtime", "--bundle", home, "--exit-dir", home, "--socket-dir-path", home]
         command += ["--container-pidfile", pids[0], "--conmon-pidfile", pids[1], "--log-path", f"k8s-file:{home}/log"]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
         until(lambda: read(pids[0]).strip() and read(pids[1]).strip(), "conmon watches", 0.02, 10)

@@ -11,6 +11,8 @@
 
 mod cases;
 mod fake;
+#[path = "../skip/mod.rs"]
+mod skip;
 mod stage;
 
 use stage::{Kind, Stage};

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs tests/vm/cases/*.sh under real systemd with the built package installed; `ok` or `not ok` for each, and a summary.
 
-  run.py [--release NAME]... [--lane vm|container|warp] [--jobs N] [--deb FILE] [--directory DIRECTORY] [--list] [CASE]...
+  run.py [--release NAME]... [--lane vm|container|warp] [--jobs N] [--deb FILE] [--cases DIRECTORY] [--list] [CASE]...
 
 A case is a bash script, run as root in the machine after lib.sh was read. Its head says, in comments:
   # lanes: vm container            which of tbvm.py's lanes it runs in
@@ -48,6 +48,15 @@ class Case:
         return release in self.releases and lane in self.lanes and (lane == 'container' or release in self.vm_releases)
 
 
+def output(case, release, lane): return f'{OUT}/{case.name}-{release}-{lane}'
+
+
+def took(job):
+    """how long it took the last time; who has never run may take as long as it is allowed"""
+    try: return float(open(f'{output(*job)}/seconds').read())
+    except (OSError, ValueError): return float(job[0].timeout)
+
+
 def digest(paths):
     h = hashlib.sha256()
     for p in paths: h.update(open(p, 'rb').read())
@@ -86,7 +95,7 @@ class Run:
     def share(self, files):
         """a folder with lib.sh, the cases and the files asked for; hard links, so it costs nothing"""
         d = tempfile.mkdtemp(dir=self.stage)
-        for f in glob.glob(f'{self.a.directory}/*.sh') + [f'{HERE}/lib.sh', f'{HERE}/install.sh']: shutil.copy(f, d)
+        for f in glob.glob(f'{self.a.cases}/*.sh') + [f'{HERE}/lib.sh', f'{HERE}/install.sh']: shutil.copy(f, d)
         for f in files:
             source = f'{self.stage}/{f}'
             if os.path.isdir(source): shutil.copytree(source, f'{d}/{f}', copy_function=os.link)
@@ -116,7 +125,7 @@ class Run:
 
     def one(self, case, release, lane):
         t0 = time.time()
-        d = f'{OUT}/{case.name}-{release}-{lane}'
+        d = output(case, release, lane)
         shutil.rmtree(d, ignore_errors=True); os.makedirs(d)
         script = f'set -Eeuo pipefail; . ./lib.sh; . ./{case.name}.sh'
         extra = {'vm': [], 'container': ['--container'], 'warp': ['--warp']}[lane]
@@ -128,20 +137,23 @@ class Run:
         share = self.share(sorted(files))
         rc = self.tbvm(release, *extra, '--share', share, '--out', d, '--timeout', str(case.timeout), command=script, output=f'{d}/output.txt')
         shutil.rmtree(share, ignore_errors=True)
-        return case, release, lane, rc, time.time() - t0
+        seconds = time.time() - t0
+        with open(f'{d}/seconds', 'w') as f: f.write(f'{seconds:.1f}\n')
+        return case, release, lane, rc, seconds
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('cases', nargs='*'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
+    p.add_argument('names', nargs='*', metavar='CASE'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
     p.add_argument('--jobs', type=int, default=2); p.add_argument('--list', action='store_true'); p.add_argument('--agent', help='the scripted agent, built for the oldest release')
-    p.add_argument('--directory', default=f'{HERE}/cases', help='where the cases are')
+    p.add_argument('--cases', default=f'{HERE}/cases', help='where the cases are')
     p.add_argument('--deb', default=(sorted(glob.glob(f'{TOP}/dist/clauded_*_amd64.deb')) or [None])[-1])
     a = p.parse_args()
-    cases = [Case(f) for f in sorted(glob.glob(f'{a.directory}/*.sh'))]
-    unknown = set(a.cases) - {c.name for c in cases}
+    cases = [Case(f) for f in sorted(glob.glob(f'{a.cases}/*.sh'))]
+    if not cases: sys.exit(f'{a.cases}: no cases')
+    unknown = set(a.names) - {c.name for c in cases}
     if unknown: sys.exit(f'no such case: {", ".join(sorted(unknown))}')
-    cases = [c for c in cases if not a.cases or c.name in a.cases]
+    cases = [c for c in cases if not a.names or c.name in a.names]
     todo = [(c, r, l) for r in (a.release or RELEASES) for c in cases for l in a.lane or LANES if c.runs_on(r, l)]
     if a.list:
         for c, r, l in todo: print(c.name, r, l)
@@ -168,6 +180,8 @@ def main():
                 if why and (why.startswith('base') and r in OPTIONAL): skipped.append(r); print(f'skip {r}: {why}', flush=True)
                 elif why: failed.append(f'{r}{"-warp" if warp else ""}'); print(f'not ok {r}: {why}', flush=True)
                 if why: broken[r, warp] = True
+        # The longest first, so that at the end no processor waits for one that began last.
+        todo.sort(key=took, reverse=True)
         with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
             jobs = [pool.submit(run.one, c, r, l) for c, r, l in todo if not broken.get((r, l == 'warp'))]
             for job in concurrent.futures.as_completed(jobs):
@@ -176,7 +190,7 @@ def main():
                 if rc == 0: passed += 1; print(f'ok {name} ({seconds:.1f} s)', flush=True); continue
                 failed.append(name)
                 print(f'not ok {name} ({seconds:.1f} s), exit {rc}; the end of tests/vm/out/{c.name}-{r}-{l}/output.txt:', flush=True)
-                print(''.join('  ' + x for x in open(f'{OUT}/{c.name}-{r}-{l}/output.txt', errors='replace').readlines()[-15:]), flush=True)
+                print(''.join('  ' + x for x in open(f'{output(c, r, l)}/output.txt', errors='replace').readlines()[-15:]), flush=True)
     print(f'vm: {passed} passed, {len(failed)} failed, {len(skipped)} releases skipped, {time.time() - t0:.0f} s')
     return 1 if failed else 0
 

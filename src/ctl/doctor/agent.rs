@@ -125,8 +125,9 @@ async fn login(host: &Host<'_>, config: &Config, profile: &ProfileConfig, progra
     }
     let advice = credential_advice(&config.defaults.profile);
     let root = host.paths.instances.join("instances");
-    let instances = match started(&root) {
-        Ok(instances) => instances,
+    let instances: Vec<_> = match started(&root) {
+        // Those of other profiles have other agents, or none that logs in.
+        Ok(instances) => instances.into_iter().filter(|name| config.instance(name).profile == config.defaults.profile).collect(),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return warning(SUBJECT, "you may not see the logins of the instances", "run: sudo claudectl doctor");
         }

@@ -450,5 +450,6 @@ fn observation(name: &InstanceName, slot: &Slot) -> Observation {
         control_group: group.and_then(|group| below_mount(group.path())).unwrap_or_default(),
         since: runner.and_then(|runner| runner.since),
         limits: slot.in_force,
+        oom_kills: None,
     }
 }

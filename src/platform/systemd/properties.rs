@@ -4,6 +4,7 @@
 use crate::core::ids::{InstanceName, InvocationId};
 use crate::core::instance::{ActiveState, Observation};
 use crate::core::limits::{CpuQuota, Limits, MemoryLimit, TasksMax, Weight};
+use crate::platform::cgroup::{Group, mount};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use zbus::zvariant::{OwnedVariant, Variant};
@@ -101,7 +102,14 @@ pub(super) fn observation(name: InstanceName, service: &Properties, slice: &Prop
         control_group: service.text("ControlGroup").to_owned(),
         since: since.and_then(|usec| Timestamp::from_microsecond(usec).ok()),
         limits: limits(slice),
+        oom_kills: oom_kills(slice.text("ControlGroup")),
     }
+}
+
+/// How often the kernel has killed in a slice for want of memory. A slice without processes has no cgroup, and no count.
+fn oom_kills(control_group: &str) -> Option<u64> {
+    let path = mount()?.join(control_group.strip_prefix('/')?);
+    Group::at(path).stats().memory_event("oom_kill")
 }
 
 /// The properties that `wanted` asks for, with its amounts in bytes of this host.

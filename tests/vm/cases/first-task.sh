@@ -33,8 +33,18 @@ TOML
   between 'bytes written' "$(of "$written" '.history[0].io_write_bytes')" $((4 << 20)) $((6 << 20))
   for r in cpu memory io; do between "seconds stalled on $r" "$(of "$written" ".history[0].${r}_stall_seconds // -1")" 0 60; done
   claudectl stop writer
+  x='instance="feature-x"'
+  between 'its memory in /metrics' "$(metric "clauded_instance_memory_current_bytes{$x}")" 100000 1e9
+  between 'its CPU seconds' "$(metric "clauded_instance_cpu_seconds_total{$x,mode=\"user\"}")" 0.001 60
+  same 'the limit of its service, since it has no configuration' "$(metric "clauded_instance_pids_limit{$x}")" 1024
+  between 'its processes' "$(metric "clauded_instance_pids_current{$x}")" 1 50
+  between 'its seconds stalled on CPU' "$(metric "clauded_instance_pressure_stall_seconds_total{$x,resource=\"cpu\",kind=\"some\"}")" 0.000001 60
+  between "the fleet's memory" "$(metric clauded_fleet_memory_current_bytes)" "$(metric "clauded_instance_memory_current_bytes{$x}")" 1e9
+  code=0; claudectl doctor >/tmp/doctor || code=$?
+  cat /tmp/doctor
+  for s in systemd cgroups "TCP port"; do check "doctor is content with $s" grep -qE "^ok +$s " /tmp/doctor; done
+  check 'it asks the agent of those alone that have it' grep -qE '^problem +login +not logged in: feature-x$' /tmp/doctor
+  same 'its exit code, and its problems: the scripted agent has no login' "$code $(sed -n 's/^problem *\([^ ]*\) .*/\1/p' /tmp/doctor)" '1 login'
 fi
-check 'the limits of the service of an instance without configuration' grep -qE '^clauded_instance_pids_limit\{instance="feature-x"\} 1024$' <(curl -sf http://127.0.0.1:8888/metrics)
-check 'metrics' grep -qE '^clauded_[a-z_]+.*feature-x' <(curl -sf http://127.0.0.1:8888/metrics)
 claudectl stop feature-x
 same 'processes of the user' "$(pgrep -u claude-code || true)" ''

@@ -20,7 +20,11 @@ same CPUQuota "$(property claude-code-x.slice CPUQuotaPerSecUSec)" 500ms
 check 'the drop-ins' ls /run/systemd/generator/claude-code-x.slice.d/40-clauded.conf /run/systemd/generator/claude-code@x.service.d/40-clauded.conf
 check 'it starts without the daemon' systemctl start claude-code@x
 same 'in its directory' "$(readlink "/proc/$(property claude-code@x.service MainPID)/cwd" | sed 's,^/$,/srv/x,')" /srv/x
+waits() { [[ "$(property "claude-code@$1.service" StatusText)" == *'waits for clauded'* ]]; }
+wait_until 20 'and says whom it waits for' waits x
 systemctl stop claude-code@x
+instance unconfigured
+wait_until 20 'one without configuration likewise' waits unconfigured
 
 # Broken while the host runs: what was said last stays in force.
 echo '[instances.x]
@@ -48,6 +52,8 @@ put </dev/null
 systemctl daemon-reload
 systemctl reset-failed
 systemctl start clauded.socket clauded-tcp.socket clauded.service
+linked() { claudectl status -o json | jq -e '.[] | select(.name == "unconfigured" and .connected)' >/dev/null; }
+wait_until 60 'who was started without clauded has found it' linked
 echo '[fleet]
 wrong = 1' | put
 refute 'the reload fails' systemctl reload clauded.service

@@ -31,3 +31,47 @@ refute 'nobody moves it away but root' runuser -u claude-code -- mv "$STATE/inst
 install -d -o nobody "$STATE/worktrees/of-nobody"
 refute "nor another user's worktree" runuser -u claude-code -- mv "$STATE/worktrees/of-nobody" "$STATE/worktrees/c"
 check 'worktrees can be made there' runuser -u claude-code -- mkdir "$STATE/worktrees/d"
+
+# A secret reaches its agent, by systemd's hand, and nobody else; and an instance can be another user's.
+useradd -m alice
+install -d -o alice /home/alice/work
+(umask 077 && head -c 20 /dev/urandom | base64 | tr -d '\n' >/etc/clauded/key)
+secret=$(cat /etc/clauded/key)
+cat >/usr/local/bin/keyed <<KEYED
+#!/bin/sh
+[ "\$(printf %s "\$THE_KEY" | sha256sum)" = "$(printf %s "$secret" | sha256sum)" ] && echo it has the key
+KEYED
+chmod 755 /usr/local/bin/keyed
+cat >/etc/clauded/clauded.toml.d/60-case.toml <<'TOML'
+[profiles.keyed]
+agent = "command"
+command = ["/usr/local/bin/keyed"]
+credential-file = "/etc/clauded/key"
+credential-variable = "THE_KEY"
+[instances.keyed]
+profile = "keyed"
+[instances.hers]
+user = "alice"
+directory = "/home/alice/work"
+TOML
+systemctl daemon-reload
+systemctl reload clauded.service
+instance keyed hers
+id=$(add keyed 'look')
+ended "$id" succeeded
+same 'the agent said' "$(of "$id" '.history[0].text')" 'it has the key'
+handed=/run/credentials/claude-code@keyed.service/agent-credential
+same 'the credential that was handed over' "$(cat $handed)" "$secret"
+for f in $handed /etc/clauded/key; do for u in nobody alice; do refute "$u cannot read $f" runuser -u $u -- cat "$f"; done; done
+refute 'an instance cannot read the file itself' runuser -u claude-code -- cat /etc/clauded/key
+journalctl --sync
+refute 'it is in no journal' grep -qF "$secret" <(journalctl -b)
+refute "nor in a unit's properties" grep -qF "$secret" <(systemctl show claude-code@keyed)
+refute 'nor kept by clauded or the runner' grep -rqF "$secret" "$STATE" /var/lib/clauded /run/systemd/generator
+
+id=$(add hers $'write done.txt finished\nsay hi')
+ended "$id" succeeded
+for f in /home/alice/work/done.txt "$STATE/instances/hers"; do same "whose $f is" "$(stat -c %U "$f")" alice; done
+same 'whose processes they are' "$(ps -o user= -p "$(pids hers | paste -sd,)" | sort -u)" alice
+refute "she cannot look into another instance's state" runuser -u alice -- ls "$STATE/instances/a"
+refute 'nor can the others into hers' runuser -u claude-code -- ls "$STATE/instances/hers"

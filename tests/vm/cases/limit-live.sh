@@ -19,6 +19,8 @@ same memory.swap.max "$(cat "$at/memory.swap.max")" $((50 << 20))
 same cpu.max "$(cat "$at/cpu.max")" '150000 100000'
 same cpu.weight "$(cat "$at/cpu.weight")" 40
 same pids.max "$(cat "$at/pids.max")" 77
+same IOWeight "$(property claude-code-a.slice IOWeight)" 30
+same 'the limit in /metrics' "$(metric 'clauded_instance_memory_limit_bytes{instance="a"}')" $((200 << 20))
 [ ! -e "$at/io.weight" ] || same io.weight "$(sed -n 's/^default //p' "$at/io.weight")" 30
 cap() { [ "$(claudectl status a -o json | jq -r '.caps[] | select(.unit == "claude-code-a.slice") | .memory_max')" = $((200 << 20)) ]; }
 check 'status shows it' cap
