@@ -308,6 +308,23 @@ fn the_first_persisted_limit_makes_the_file() {
 }
 
 #[test]
+fn every_limit_that_is_persisted_is_read_again() {
+    let etc = Etc::new();
+    let limits = Limits {
+        memory: "3G".parse().ok(),
+        memory_high: "2560M".parse().ok(),
+        swap: MemoryLimit::from_swap("0").ok(),
+        cpu: "150%".parse().ok(),
+        cpu_weight: "70".parse().ok(),
+        io_weight: "80".parse().ok(),
+        tasks: "90".parse().ok(),
+    };
+    assert!(persist_limits(&etc.1, &name("x"), &limits).expect("written"));
+    assert_eq!(Config::load(&etc.1).expect("valid").instance(&name("x")).limits, limits);
+    assert!(!persist_limits(&etc.1, &name("x"), &limits).expect("the same again"));
+}
+
+#[test]
 fn limits_that_would_not_hold_are_not_written() {
     let etc = Etc::new();
     etc.write("clauded.toml", "[instances.a-b]\n[instances.c.limits]\nmemory-high = \"2G\"\n");

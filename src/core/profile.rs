@@ -44,3 +44,11 @@ pub enum AgentKind {
     /// Any program, the prompt on its standard input, judged by its exit status.
     Command,
 }
+
+/// How agents get a login. Each instance has a `CLAUDE_CONFIG_DIR` of its own, so that a login of its user is none of theirs.
+pub fn credential_advice(profile: &str) -> String {
+    format!(
+        "put an API key, or the token of `claude setup-token` (with credential-variable = \"CLAUDE_CODE_OAUTH_TOKEN\"), \
+         into a file of root alone and name it in [profiles.{profile}] credential-file"
+    )
+}

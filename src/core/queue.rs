@@ -480,8 +480,12 @@ impl Queue {
 
 /// When the usage limit resets that an attempt has met, if it has met one.
 fn reset(report: &Report) -> Option<Timestamp> {
-    let Ended::Limited { until } = report.ended else { return None };
-    until.filter(|until| *until > report.finished).or_else(|| report.finished.checked_add(retry::LIMIT_UNKNOWN).ok())
+    match report.ended {
+        Ended::Limited { until: Some(until) } if until > report.finished => Some(until),
+        Ended::Limited { until: Some(_) } => report.finished.checked_add(retry::LIMIT_OVER).ok(),
+        Ended::Limited { until: None } => report.finished.checked_add(retry::LIMIT_UNKNOWN).ok(),
+        _ => None,
+    }
 }
 
 /// The report on an attempt whose end nobody saw.

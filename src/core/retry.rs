@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Wait at a usage limit whose reset time the agent did not tell.
 pub const LIMIT_UNKNOWN: Duration = Duration::from_secs(15 * 60);
 
+/// Wait at a usage limit whose reset time had come when the attempt ended: the agent took that long, or the clocks differ.
+pub const LIMIT_OVER: Duration = Duration::from_secs(60);
+
 /// No back-off is longer.
 pub const LONGEST: Duration = Duration::from_secs(300);
 

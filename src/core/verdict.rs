@@ -1,6 +1,7 @@
 //! The verdict on an attempt, from what the runner, the kernel and the agent each saw.
 
 use super::attempt::{Ended, Exit, Reason};
+use super::profile::credential_advice;
 use jiff::Timestamp;
 
 /// Why the runner itself ended the agent.
@@ -91,8 +92,8 @@ pub fn judge(facts: &Facts) -> (Ended, String) {
     match (&facts.agent, facts.exit) {
         (AgentVerdict::Limited { until, text }, _) => (Ended::Limited { until: *until }, text.clone()),
         (AgentVerdict::Error { reason: Reason::Auth, transient, text }, _) => {
-            let advice = "log the agent in as the instance's user, or set credential-file in its profile, and retry the task";
-            failed(Reason::Auth, *transient, format!("{text}; {advice}"))
+            let advice = credential_advice("NAME");
+            failed(Reason::Auth, *transient, format!("{text}; {advice}, reload clauded, restart the instance, and retry the task"))
         }
         (AgentVerdict::Error { reason, transient, text }, _) => failed(*reason, *transient, text.clone()),
         (_, Some(Exit::Signal(number))) => failed(Reason::Lost, true, format!("signal {number} killed the agent from outside")),
@@ -143,6 +144,14 @@ mod tests {
         let until = Some(Timestamp::UNIX_EPOCH);
         let limited = Facts { exit: Some(Exit::Code(1)), agent: AgentVerdict::Limited { until, text: "limit".into() }, ..facts() };
         assert_eq!(judge(&limited), (Ended::Limited { until }, "limit".to_owned()));
+    }
+
+    #[test]
+    fn who_has_no_login_is_told_how_agents_get_one() {
+        let agent = AgentVerdict::Error { reason: Reason::Auth, transient: false, text: "Not logged in".into() };
+        let (ended, detail) = judge(&Facts { exit: Some(Exit::Code(1)), agent, ..facts() });
+        assert_eq!(ended.reason(), Some(Reason::Auth));
+        assert!(detail.starts_with("Not logged in; put an API key") && detail.contains("claude setup-token") && detail.contains("credential-file"), "{detail}");
     }
 
     #[test]

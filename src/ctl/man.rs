@@ -21,8 +21,13 @@ const RUNNER_ENVIRONMENT: &str = "  CLAUDED_DIRECTORY            the instance's 
   STATE_DIRECTORY              the instance's own state [default: /var/lib/claude-code/instances/NAME]
   CLAUDED_LINK                 the socket of clauded [default: /run/clauded/runner.sock]
   CLAUDED_CONFIG_ERROR         if set: why it must not start
-  CLAUDED_CREDENTIAL_VARIABLE  the agent's variable for the credential `agent-credential` of the unit
-  CLAUDED_CGROUP               a cgroup delegated to it, where systemd is not the supervisor";
+  CREDENTIALS_DIRECTORY        where systemd puts the credential `agent-credential` (LoadCredential=)
+  CLAUDED_CREDENTIAL_FILE      the credential's file, where systemd is not the supervisor
+  CLAUDED_CREDENTIAL_VARIABLE  the agent's variable for the credential [default: ANTHROPIC_API_KEY]
+  CLAUDED_CGROUP               a cgroup delegated to it, where systemd is not the supervisor
+  CLAUDED_LOG                  the least level that it logs: error, warn, info, debug, trace [default: info]
+  INVOCATION_ID                this start of the unit, 32 hexadecimal digits [default: a fresh one]
+  PATH, LANG, HOME             the agent's too; HOME only if it can be written";
 const EXAMPLES: &str = "EXAMPLES";
 const STATUS: &str = "EXIT STATUS";
 
@@ -130,6 +135,34 @@ fn generator() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    /// A file without its tests.
+    fn code(file: &Path) -> String {
+        let text = std::fs::read_to_string(file).expect("read");
+        text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_page_of_the_runner_names_each_variable_that_it_reads() {
+        let documented: BTreeSet<&str> = RUNNER_ENVIRONMENT
+            .lines()
+            .filter_map(|line| line.strip_prefix("  "))
+            .flat_map(|line| line.split_once("  ").map_or(line, |(names, _)| names).split(", "))
+            .collect();
+        let mut read = BTreeSet::new();
+        let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/runner")];
+        while let Some(directory) = directories.pop() {
+            let entries: Vec<_> = std::fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry").path()).collect();
+            let (below, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+            directories.extend(below);
+            let text: String = files.iter().filter(|file| !file.ends_with("tests.rs")).map(|file| code(file)).collect();
+            for call in ["variable(\"", "path(\"", "inherited(\"", "env::var(\"", "env::var_os(\""] {
+                read.extend(text.split(call).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+            }
+        }
+        assert_eq!(documented, read.iter().map(String::as_str).collect());
+    }
 
     #[test]
     fn every_command_has_a_page_with_examples() {

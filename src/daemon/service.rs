@@ -4,7 +4,7 @@ use super::engine::{Input, State};
 use super::identity::Identity;
 use super::log::Logs;
 use super::{scrape, view};
-use crate::config::{self, Config, Paths};
+use crate::config::{self, Config, Paths, PersistError};
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
 use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
 use crate::core::task::{Target, TaskSpec, TaskType};
@@ -71,6 +71,13 @@ impl From<StoreError> for ServiceError {
 impl From<Arc<StoreError>> for ServiceError {
     fn from(error: Arc<StoreError>) -> Self {
         Self::from(&*error)
+    }
+}
+
+impl From<PersistError> for ServiceError {
+    fn from(error: PersistError) -> Self {
+        let status = if matches!(error, PersistError::Io { .. }) { 500 } else { 422 };
+        refused(status, "config", error.to_string())
     }
 }
 
@@ -236,12 +243,12 @@ impl Service for Verbs {
         Box::pin(async move {
             let limits = limits(&wanted)?;
             if limits.is_empty() {
-                return Err(refused(422, "no-limits", "no limit is given; say for example memory=6G"));
+                return Err(refused(400, "no-limits", "no limit is given; say for example memory=6G"));
             }
             if wanted.persist {
                 let _alone = self.persisting.lock().await;
                 // First what may be refused without a trace, then what takes effect.
-                let persisted = config::persist_limits(&self.paths, &name, &limits).map_err(|e| refused(422, "config", e.to_string()))?;
+                let persisted = config::persist_limits(&self.paths, &name, &limits)?;
                 if persisted {
                     let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
                     self.identity.configure(config.clone());

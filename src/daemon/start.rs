@@ -14,14 +14,17 @@ use crate::metrics::{Metrics, Numbers};
 use crate::platform::store::{SqliteStore, StoreError};
 use crate::platform::units::{UnitEvent, Units};
 use crate::platform::{cgroup, journal, process, sys, systemd};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use jiff::Timestamp;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
 use std::fs::{self, File, OpenOptions};
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -116,7 +119,7 @@ fn lock(paths: &Paths) -> anyhow::Result<Flock<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("opening {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EAGAIN)) => Err(Occupied(path.display().to_string()).into()),
+        Err((_, Errno::EAGAIN)) => Err(Occupied(path.display().to_string()).into()),
         Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }
@@ -126,18 +129,34 @@ fn passed_sockets() -> anyhow::Result<Vec<OwnedFd>> {
     fds.map(|fd| sys::inherited(fd).with_context(|| format!("taking over descriptor {fd}"))).collect()
 }
 
-/// Whom to ask for instances: what the configuration says, or what is there.
-fn supervisor(config: &Config, args: &Args) -> Supervisor {
-    let booted = sd_notify::booted().unwrap_or(false);
-    match config.fleet.supervisor {
+/// Whom to ask for instances: what the configuration says, or what is there (sd_booted(3)).
+fn supervisor(wanted: Supervisor, user: bool, booted: bool) -> Supervisor {
+    match wanted {
         Supervisor::Auto if !booted => Supervisor::Process,
-        Supervisor::Auto if args.user => Supervisor::SystemdUser,
+        Supervisor::Auto if user => Supervisor::SystemdUser,
         Supervisor::Auto => Supervisor::Systemd,
         chosen => chosen,
     }
 }
 
+/// Says what allows clauded.service to write to a file that is not where its unit lets it (`ProtectSystem=strict`).
+fn refuse_read_only(key: &str, file: &Path) -> anyhow::Result<()> {
+    let Some(directory) = file.parent() else { return Ok(()) };
+    match access(directory, AccessFlags::W_OK) {
+        Err(Errno::EROFS) => bail!(
+            "{key}: nothing can be written to {0}; for clauded.service allow it with `systemctl edit clauded`: [Service] ReadWritePaths={0}",
+            directory.display()
+        ),
+        // Whatever else is wrong is said by who uses the file.
+        _ => Ok(()),
+    }
+}
+
 async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<OwnedFd>) -> anyhow::Result<()> {
+    refuse_read_only("[store] path", &config.store.path)?;
+    if !config.api.token_file.exists() {
+        refuse_read_only("[api] token-file", &config.api.token_file)?;
+    }
     let store = SqliteStore::open(&config.store.path).await?;
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
@@ -152,7 +171,8 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let shared = Arc::new(RwLock::new(config.clone()));
-    let (units, seen) = supervise(supervisor(&config, args), &paths, &shared);
+    let supervisor = supervisor(config.fleet.supervisor, args.user, sd_notify::booted().unwrap_or(false));
+    let (units, seen) = supervise(supervisor, &paths, &shared);
     if units.supervisor() == "systemd-user" && needs_generator(&config, &paths) {
         tracing::warn!(
             "for a user's systemd, limits, worktree-root, and an instance's directory, user, autostart and credential are not in force; \
@@ -368,6 +388,17 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_supervisor_is_the_one_that_is_there_unless_the_configuration_says_another() {
+        use Supervisor::{Auto, Process, Systemd, SystemdUser};
+        for (user, booted, there) in [(false, true, Systemd), (true, true, SystemdUser), (false, false, Process), (true, false, Process)] {
+            assert_eq!(supervisor(Auto, user, booted), there, "user {user}, booted {booted}");
+            for chosen in [Systemd, SystemdUser, Process] {
+                assert_eq!(supervisor(chosen, user, booted), chosen, "user {user}, booted {booted}");
+            }
+        }
+    }
 
     #[test]
     fn what_a_users_systemd_is_not_told_is_noticed() {

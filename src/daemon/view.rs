@@ -202,3 +202,100 @@ fn cap(unit: String, caps: &Caps) -> api::Cap {
         tasks_max: caps.pids_max,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::attempt::Ended;
+    use crate::core::ids::{AttemptId, SessionId, TaskId};
+    use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
+    use jiff::Timestamp;
+
+    /// No two numbers are the same: a field that is put in another's place is seen.
+    #[test]
+    fn each_field_of_a_report_is_shown_as_itself() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let (first, last) = (SessionId(uuid::Uuid::from_u128(1)), SessionId(uuid::Uuid::from_u128(2)));
+        let report = Report {
+            ended: Ended::Succeeded,
+            detail: "why".to_owned(),
+            exit: Some(Exit::Code(6)),
+            session: Some(last),
+            started: at(3),
+            finished: at(4),
+            agent: AgentUsage {
+                turns: 11,
+                tool_calls: 12,
+                cost: Usd(13_000_000),
+                tokens: [("model".to_owned(), Tokens { input: 21, output: 22, cache_read: 23, cache_creation: 24 })].into(),
+            },
+            kernel: KernelUsage {
+                cpu_user_usec: Some(31_000_000),
+                cpu_system_usec: Some(32_000_000),
+                memory_peak: Some(33),
+                io_read_bytes: Some(34),
+                io_write_bytes: Some(35),
+                cpu_stall_usec: Some(36_000_000),
+                memory_stall_usec: Some(37_000_000),
+                io_stall_usec: Some(38_000_000),
+                oom_kills: Some(39),
+            },
+            text: "last words".to_owned(),
+        };
+        let mut stored = StoredAttempt {
+            attempt: AttemptId { task: TaskId(5), number: 7 },
+            instance: "a".parse().expect("a name"),
+            invocation: crate::core::ids::InvocationId::from_bytes(&[8; 16]).expect("not zero"),
+            assigned: at(1),
+            started: Some(at(2)),
+            session: Some(first),
+            report: None,
+        };
+        let running = api::Attempt {
+            number: 7,
+            instance: "a".to_owned(),
+            invocation: "08".repeat(16),
+            assigned: at(1).to_string(),
+            started: Some(at(2).to_string()),
+            session: Some(first.to_string()),
+            ..api::Attempt::default()
+        };
+        assert_eq!(attempt(&stored), running);
+        stored.report = Some(report.clone());
+        let ended = api::Attempt {
+            started: Some(at(3).to_string()),
+            finished: Some(at(4).to_string()),
+            outcome: Some("succeeded".to_owned()),
+            detail: "why".to_owned(),
+            exit_code: Some(6),
+            session: Some(last.to_string()),
+            turns: 11,
+            tool_calls: 12,
+            cost_usd: 13.0,
+            tokens: [("model".to_owned(), api::TokenCounts { input: 21, output: 22, cache_read: 23, cache_creation: 24 })].into(),
+            cpu_user_seconds: Some(31.0),
+            cpu_system_seconds: Some(32.0),
+            memory_peak_bytes: Some(33),
+            io_read_bytes: Some(34),
+            io_write_bytes: Some(35),
+            cpu_stall_seconds: Some(36.0),
+            memory_stall_seconds: Some(37.0),
+            io_stall_seconds: Some(38.0),
+            oom_kills: Some(39),
+            text: "last words".to_owned(),
+            ..running
+        };
+        assert_eq!(attempt(&stored), ended);
+        let ended_by = Ended::Failed { reason: crate::core::attempt::Reason::Oom, transient: false };
+        stored.report = Some(Report { ended: ended_by, exit: Some(Exit::Signal(9)), session: None, ..report });
+        let failed = api::Attempt {
+            outcome: Some("failed".to_owned()),
+            reason: Some("oom".to_owned()),
+            exit_code: None,
+            signal: Some(9),
+            session: Some(first.to_string()),
+            ..ended
+        };
+        assert_eq!(attempt(&stored), failed);
+    }
+}

@@ -1,6 +1,7 @@
 //! What holds a task's processes together: a cgroup below the instance's, or, where there is none, the runner as their subreaper.
 
 use super::descendants;
+use super::largest::Largest;
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
 use crate::core::usage::KernelUsage;
 use crate::platform::cgroup::{self, Group};
@@ -55,9 +56,9 @@ impl Confinement {
                 if let Err(error) = group.set_oom_group() {
                     tracing::warn!("an out-of-memory kill may leave parts of the task alive: {error}");
                 }
-                Ok(Cell { kind: Kind::Group { group, name }, peak: None })
+                Ok(Cell::new(Kind::Group { group, name }))
             }
-            Self::Subreaper => Ok(Cell { kind: Kind::Descendants { before: children_time() }, peak: None }),
+            Self::Subreaper => Ok(Cell::new(Kind::Descendants { before: children_time() })),
         }
     }
 
@@ -66,7 +67,7 @@ impl Confinement {
         let Self::Cgroup(delegated) = self else { return None };
         let name = group_name(task);
         let group = Group::at(delegated.path().join(&name));
-        group.path().is_dir().then_some(Cell { kind: Kind::Group { group, name }, peak: None })
+        group.path().is_dir().then_some(Cell::new(Kind::Group { group, name }))
     }
 
     /// The tasks whose groups are still there.
@@ -108,9 +109,15 @@ pub(super) struct Cell {
     kind: Kind,
     /// Highest memory use that was sampled, bytes.
     peak: Option<u64>,
+    /// The largest process at that time.
+    largest: Option<Largest>,
 }
 
 impl Cell {
+    fn new(kind: Kind) -> Self {
+        Self { kind, peak: None, largest: None }
+    }
+
     /// `cgroup.procs` for the child to enter; `None` where there is no group.
     ///
     /// # Errors
@@ -135,7 +142,10 @@ impl Cell {
         match &self.kind {
             Kind::Group { group, .. } => {
                 let stats = group.stats();
-                self.peak = self.peak.max(stats.memory_current);
+                if stats.memory_current > self.peak {
+                    self.peak = stats.memory_current;
+                    self.largest = Largest::of(&group.processes().unwrap_or_default()).or(self.largest.take());
+                }
                 stats.memory_pressure.1.map(|p| p.avg10)
             }
             Kind::Descendants { .. } => {
@@ -224,8 +234,16 @@ impl Cell {
         }
     }
 
+    /// What it took of memory and what it may take, in words.
+    pub(super) fn memory_in_words(&self, peak: Option<u64>) -> String {
+        let mib = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
+        let largest =
+            self.largest.as_ref().map(|l| format!("; at the last look its largest process was {} with {}", l.name, mib(Some(l.resident)))).unwrap_or_default();
+        format!("peak {}, limit {}{largest}", mib(peak), mib(self.memory_limit()))
+    }
+
     /// The lowest memory limit that holds for it, bytes: its own group's or one's above.
-    pub(super) fn memory_limit(&self) -> Option<u64> {
+    fn memory_limit(&self) -> Option<u64> {
         let Kind::Group { group, .. } = &self.kind else { return None };
         let root = cgroup::mount()?;
         let above = group.path().ancestors().take_while(|path| path.starts_with(&root));

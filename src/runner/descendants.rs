@@ -63,9 +63,18 @@ fn living() -> Vec<(i32, u64)> {
 
 /// Resident memory of all descendants, bytes.
 pub(super) fn memory() -> u64 {
+    living().iter().fold(0u64, |sum, (_, pages)| sum.saturating_add(bytes(*pages)))
+}
+
+/// Resident memory of any process, bytes; `None` if it is gone.
+pub(super) fn resident(pid: u32) -> Option<u64> {
+    Some(bytes(stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.resident))
+}
+
+fn bytes(pages: u64) -> u64 {
     // 4 KiB is every supported architecture's page but for some arm64 kernels, where this underestimates.
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|p| u64::try_from(p).ok()).unwrap_or(4096);
-    living().iter().fold(0u64, |sum, (_, pages)| sum.saturating_add(pages.saturating_mul(page)))
+    pages.saturating_mul(page)
 }
 
 /// The descendants that live, for a message.

@@ -317,8 +317,7 @@ impl Attempt {
         let facts = Facts { spawn_error: None, stop: self.stop, oom_kills: kernel.oom_kills.unwrap_or(0), exit: Some(exit), agent };
         let (ended, mut detail) = judge(&facts);
         if ended.reason() == Some(Reason::Oom) {
-            let mib = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
-            detail.push_str(&format!(" (peak {}, limit {})", mib(kernel.memory_peak), mib(self.cell.memory_limit())));
+            detail.push_str(&format!(" ({})", self.cell.memory_in_words(kernel.memory_peak)));
         }
         if self.log.failures() > 0 {
             detail.push_str(&format!("{}{} lines of its log could not be written", if detail.is_empty() { "" } else { "; " }, self.log.failures()));

@@ -89,8 +89,9 @@ def fill(table, found):
             table.add(f"the same on real groups ({at[100]['files'] // 100} files each in this kernel): CPU", "ms", at[100]["scrape_ms"], 5, [("pread of the same open files", at[100]["bare_ms"]), ("open, read, close of them", at[100]["open_ms"])])
     if many := found["many"]:
         exporter = found["node_exporter"]
-        note = f"{many['series']} series; node_exporter has {exporter['series']}" if exporter else ""
-        table.add("`/metrics` of clauded with 100 running instances: CPU per scrape", "ms", many["scrape_ms"], 5, [("prometheus-node-exporter", exporter and exporter["ms"])], note)
+        others = {"node_exporter": exporter, "process_exporter": many["process_exporter"]}
+        note = "series: " + ", ".join(f"{name} {count}" for name, count in [("clauded", many["series"]), *((name, of["series"]) for name, of in others.items() if of)])
+        table.add("`/metrics` of clauded with 100 running instances: CPU per scrape", "ms", many["scrape_ms"], 5, [(name, of and of["ms"]) for name, of in others.items()], note)
     other = found["pueue"]
     if few := found["few"]:
         table.add("daemon idle, 4 instances: RSS", "MiB", few["rss_mib"], 20, [("pueued", other and other["rss_mib"])])

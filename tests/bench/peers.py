@@ -1,5 +1,6 @@
 """The peers beside clauded, each in a throw-away directory. A peer that cannot be had is `None`, and its row says so."""
 
+import json
 import os
 import shutil
 import socket
@@ -51,14 +52,26 @@ def pueue(stamp, runs, idle):
 
 
 def node_exporter(scrapes):
-    """CPU per scrape (ms) and the number of series."""
-    path = program("prometheus-node-exporter")
+    """The host's numbers: CPU per scrape (ms) and the number of series."""
+    return exporter("prometheus-node-exporter", [], scrapes)
+
+
+def process_exporter(scrapes, names):
+    """The same of the processes of those names, each in a group of its own: the nearest to a group per instance that Debian has."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as config:
+        json.dump({"process_names": [{"name": "{{.PID}}", "comm": names}]}, config)
+        config.flush()
+        return exporter("prometheus-process-exporter", ["--config.path", config.name], scrapes)
+
+
+def exporter(name, arguments, scrapes):
+    path = program(name)
     if not path:
         return None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([path, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([path, *arguments, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def scrape():
         try:
@@ -68,7 +81,7 @@ def node_exporter(scrapes):
             return ""
 
     try:
-        text = until(scrape, "node_exporter answers", 0.05)
+        text = until(scrape, f"{name} answers", 0.05)
         cpu = cpu_ms(process.pid)
         for _ in range(scrapes):
             scrape()

@@ -114,6 +114,7 @@ def many(count, idle):
             api.call("GET", "/metrics")
         result["scrape_ms"] = (cpu_ms(pid) - cpu) / 200
         result["series"] = sum(1 for line in text.splitlines() if not line.startswith("#"))
+        result["process_exporter"] = peers.process_exporter(20, ["clauded-runner"])
         tasks = [world.add(api, name) for name in list(names)[:10]]
         until(lambda: all(world.state(api, task) == "running" for task in tasks), "ten tasks run", 0.01)
         result["restarts"] = {}
@@ -190,7 +191,7 @@ def machine():
     if os.geteuid() or not glob.glob(f"{ROOT}/dist/clauded_*.deb"):
         print("the virtual machine needs root, and the package: make deb", file=sys.stderr)
         return None
-    subprocess.run([f"{ROOT}/tests/vm/run.py", "--cases", f"{HERE}/vm", "--jobs", "1"], check=True, stdout=sys.stderr)
+    subprocess.run([f"{ROOT}/tests/vm/run.py", "--directory", f"{HERE}/vm", "--jobs", "1"], check=True, stdout=sys.stderr)
     found = {}
     for path in glob.glob(f"{HERE}/vm/*.sh"):
         found.update(json.loads(read(f"{ROOT}/tests/vm/out/{os.path.basename(path)[:-3]}-bookworm-vm/figures.json")))

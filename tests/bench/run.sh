@@ -6,6 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=target/tools
 
+# The virtual machine's part. What cannot be had is a line of the report.
+[ "$(id -u)" != 0 ] || tests/vm/prerequisites.sh >/dev/null || true
+
 cargo build --release --locked --bins
 cargo build --release --locked --example bench-scrape --example bench-stamp
 
@@ -13,7 +16,7 @@ mkdir -p $tools
 if ! command -v pueued >/dev/null && [ ! -x $tools/bin/pueued ]; then
     cargo install --quiet --locked --root $tools --target-dir $tools/build pueue || echo "pueue cannot be had: its column stays empty" >&2
 fi
-for package in prometheus-node-exporter conmon; do
+for package in prometheus-node-exporter prometheus-process-exporter conmon; do
     [ -d $tools/$package ] || command -v $package >/dev/null && continue
     # Unpacked beside us: nothing is installed, no service starts.
     (cd $tools && apt-get download $package >/dev/null 2>&1 && dpkg-deb -x ${package}_*.deb $package) || echo "$package cannot be had: its column stays empty" >&2

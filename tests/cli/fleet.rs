@@ -44,6 +44,7 @@ fn a_task_goes_through_the_whole() {
     assert_eq!((attempt["text"].as_str(), attempt["turns"].as_u64(), attempt["exit_code"].as_i64()), (Some("made it"), Some(2), Some(0)), "{attempt:#}");
     assert!(attempt["cost_usd"].as_f64().is_some_and(|usd| (usd - 0.01212).abs() < 1e-9), "{attempt:#}");
     assert_eq!(fs::read_to_string(directory.join("made.txt")).expect("made"), "hi\n");
+    assert_eq!(world.holders(KEY), [world.path("key")], "the credential is written down elsewhere");
     let log = world.ok(&["task", "log", &world.json(&["task", "list", "--all"]).as_array().map_or_else(String::new, |l| l[0]["id"].to_string())]);
     assert!(log.contains("made it"), "{log}");
 }
@@ -66,17 +67,22 @@ fn a_killed_runners_task_goes_on_in_the_same_session() {
 
 #[test]
 fn a_usage_limit_holds_the_task_until_its_reset() {
-    let reset = jiff::Timestamp::now().as_second() + 8;
-    let api = Api::new(vec![Reply::bash("true"), Reply::usage_limit(reset), Reply::Text("after the reset")]);
+    let api = Api::new(vec![Reply::bash("true"), Reply::LimitedFor(12), Reply::Text("after the reset")]);
     let Some(world) = fleet(&api, "CLAUDE_CODE_OAUTH_TOKEN") else { return };
     world.instance("a");
     let task = world.add("a", "work");
     let event = world.event(|e| e["kind"] == "task-finished");
     assert_eq!(event["cause"], "limited", "{event:#}");
+    let at = |time: &Value| time.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()).expect("a time");
+    let waiting = world.json(&["task", "show", &task]);
+    let reset = at(&waiting["not_before"]);
+    let wait = reset.duration_since(at(&waiting["history"][0]["started"]));
+    // From the answer on; what came before it is the CLI's start.
+    assert!(wait.as_secs() < 60, "this is not the reset that the API told: {waiting:#}");
     let shown = world.wait(&task);
     assert_eq!(shown["state"], "succeeded", "{shown:#}");
-    assert!(jiff::Timestamp::now().as_second() >= reset, "it did not wait");
     let history = history(&shown);
+    assert!(at(&history[1]["started"]) >= reset, "it did not wait: {shown:#}");
     assert_eq!((history.len(), history[0]["outcome"].as_str()), (2, Some("limited")), "{shown:#}");
     assert_eq!(history[0]["session"], history[1]["session"]);
     assert_eq!(history[1]["text"], "after the reset");

@@ -14,6 +14,8 @@ pub(crate) enum Reply {
     Tool(&'static str, Value),
     /// The server refuses.
     Error { status: u16, kind: &'static str, message: &'static str, headers: Vec<(&'static str, String)> },
+    /// The five-hour limit of a subscription is reached; it resets that many seconds after the answer.
+    LimitedFor(i64),
     /// The connection stays open and silent.
     Never,
 }
@@ -64,6 +66,7 @@ impl Reply {
     pub(crate) fn bytes(&self, model: &str) -> Option<Vec<u8>> {
         let (status, headers, body) = match self {
             Self::Never => return None,
+            Self::LimitedFor(seconds) => return Self::usage_limit(jiff::Timestamp::now().as_second() + seconds).bytes(model),
             Self::Text(text) => (200, Vec::new(), stream(model, &Block::Text(text))),
             Self::Tool(name, input) => (200, Vec::new(), stream(model, &Block::Tool(name, input))),
             Self::Error { status, kind, message, headers } => {

@@ -41,6 +41,7 @@ fn policy() -> Policy {
         start_limit: (BURST, Duration::from_secs(60)),
         start_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(1),
+        abort_timeout: Duration::from_secs(1),
         watchdog: WATCHDOG,
     }
 }

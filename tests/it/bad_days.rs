@@ -213,13 +213,16 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         return crate::skip::skip("a full disk: only root can mount a small file system");
     }
     let mut world = World::without_daemon("");
-    let state = world.path("state");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(&state).status().expect("mount runs");
-    assert!(mounted.success());
+    let (state, drop_ins) = (world.path("state"), world.path("clauded.toml.d"));
+    let _disks = [Mounted::at(&state, "rw"), Mounted::at(&drop_ins, "rw")];
+    let persisted = || fs::read_to_string(drop_ins.join("90-claudectl.toml"));
     world.start_daemon();
     world.instance("a");
     world.instance("b");
     let runner = world.runner_pid("b");
+    // Where there are no cgroups the limit is written all the same, and then said not to be in force.
+    world.ctl(&["limit", "a", "--memory", "2G", "--persist"]);
+    let kept = persisted().expect("written");
     let task = world.add("a", "sleep 1s\nsay kept");
     let filler = state.join("filler");
     fill(&filler);
@@ -238,14 +241,74 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     kill("KILL", runner);
     wait_until(|| world.log().contains("cannot start the runner"), "a runner was started without a record");
     assert!(world.log().contains("supervisor/instances/.b.new: No space left"), "{}", world.log());
+    fill(&drop_ins.join("filler"));
+    let refused = world.fails(7, &["limit", "a", "--memory", "3G", "--persist"]);
+    assert!(refused.contains("90-claudectl.toml") && refused.contains("No space left"), "{refused}");
+    assert_eq!(persisted().ok(), Some(kept), "the limits of before are not whole");
     fs::remove_file(&filler).expect("removed");
     wait_until(|| world.json(&["status", "b"])["main_pid"].as_u64().is_some_and(|pid| pid != 0), "b does not come back");
     let shown = world.wait(&task);
     assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(1)), "{shown:#}");
     world.ok(&["stop", "a", "b"]);
     world.end_daemon("TERM");
-    let unmounted = std::process::Command::new("umount").arg(&state).status().expect("umount runs");
-    assert!(unmounted.success());
+}
+
+#[test]
+fn a_store_where_nothing_can_be_written_is_refused_with_what_allows_it() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("a read-only place for the store: only root can mount one");
+    }
+    let world = World::without_daemon("");
+    let place = world.path("elsewhere");
+    fs::create_dir(&place).expect("made");
+    let _disk = Mounted::at(&place, "ro");
+    let token = format!("[store]\npath = \"{0}/clauded.db\"\n", world.path("state").display());
+    for (more, key) in [("", "[store] path"), (token.as_str(), "[api] token-file")] {
+        let text = format!("[store]\npath = \"{0}/clauded.db\"\n[api]\ntoken-file = \"{0}/token\"\n", place.display());
+        fs::write(world.path("clauded.toml.d/1.toml"), text).expect("written");
+        fs::write(world.path("clauded.toml.d/2.toml"), more).expect("written");
+        let output = world.daemon_command().output().expect("clauded runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(key) && error.contains(&format!("ReadWritePaths={}", place.display())), "{error}");
+    }
+}
+
+#[test]
+fn without_cgroups_memory_is_bounded_for_each_process_and_that_is_said() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("a host without cgroups: only root can make one");
+    }
+    let mut world = World::without_daemon("[defaults.limits]\nmemory = \"1G\"\n");
+    let daemon = world.daemon_command();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "umount --all --lazy --types cgroup2; exec \"$0\" \"$@\""]).arg(daemon.get_program()).args(daemon.get_args());
+    world.start(command.stdin(std::process::Stdio::null()));
+    world.instance("a");
+    assert!(world.log().contains("no cgroups: limits are rlimits of each process alone"), "{}", world.log());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", world.runner_pid("a"))).expect("the runner's limits");
+    let data = limits.lines().find_map(|line| line.strip_prefix("Max data size")).expect("it has that line");
+    assert_eq!(data.split_whitespace().collect::<Vec<_>>(), ["1073741824", "1073741824", "bytes"], "{limits}");
+    // It works all the same.
+    assert_eq!(world.wait(&world.add("a", "say unbounded"))["state"], "succeeded");
+}
+
+/// A small file system, unmounted when dropped, also by a test that fails.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn at(place: &std::path::Path, option: &str) -> Self {
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size=2m,mode=0700,{option}"), "tmpfs"]).arg(place).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "{} is not mounted", place.display());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily, since something of a test that failed may still be there.
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 /// Writes until nothing more fits.

@@ -27,6 +27,56 @@ fn a_task_succeeds_and_is_accounted_for() {
 }
 
 #[test]
+fn a_log_is_followed_while_its_task_runs() {
+    let world = World::new("");
+    let directory = world.instance("a");
+    // Ended before the server would answer for want of news (25 s): what comes must come of itself.
+    let task = world.ok(&["task", "add", "--instance", "a", "--timeout", "20s", "say early\nawait go\nsay late"]).trim().to_owned();
+    let log = world.follow(&["task", "log", "-f", &task]);
+    assert!(log.find(|line| line.contains("early")).is_some(), "nothing is told before the end: {}", world.log());
+    // Its agent waits for this file, so that the line came while it ran.
+    std::fs::write(directory.join("go"), "").expect("written");
+    assert!(log.find(|line| line.contains("late")).is_some(), "the rest does not follow: {}", world.log());
+    assert!(log.find(|line| line.contains("early") || line.contains("late")).is_none(), "a line is told twice");
+    assert_eq!(world.wait(&task)["state"], "succeeded");
+}
+
+#[test]
+fn a_credential_is_its_agents_and_nobody_elses() {
+    const SECRET: &str = "sk-for-the-agent-and-for-nobody-else";
+    let mut world = World::without_daemon("");
+    let key = world.path("key");
+    std::fs::write(&key, SECRET).expect("written");
+    world.configure(&format!(
+        "[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\ncredential-file = \"{}\"\n[instances.s]\nprofile = \"sh\"\n",
+        key.display()
+    ));
+    world.start(world.daemon_command().env("CLAUDED_LOG", "trace"));
+    world.instance("s");
+    let has_it = format!("[ \"$ANTHROPIC_API_KEY\" = \"$(cat {})\" ]", key.display());
+    let task = world.add("s", &has_it);
+    assert_eq!(world.wait(&task)["state"], "succeeded", "the agent does not have its credential");
+    let failed = world.add("s", "exit 3");
+    assert_eq!(world.wait(&failed)["state"], "failed");
+    world.ok(&["restart", "s"]);
+
+    let (daemon, runner) = (format!("/proc/{}", world.daemon_pid()), format!("/proc/{}", world.runner_pid("s")));
+    for file in ["cmdline", "environ"].into_iter().flat_map(|file| [format!("{daemon}/{file}"), format!("{runner}/{file}")]) {
+        let text = std::fs::read(&file).expect("read");
+        assert!(!String::from_utf8_lossy(&text).contains(SECRET), "it is in {file}");
+    }
+    let commands: [&[&str]; 6] = [&["status"], &["status", "s"], &["task", "list", "--all"], &["task", "show", &task], &["task", "log", &failed], &["events"]];
+    for command in commands {
+        assert!(![world.ok(command), world.ok(&[command, &["-o", "json"]].concat())].concat().contains(SECRET), "claudectl {command:?} tells it");
+    }
+    for path in ["/metrics", "/api/v1/health", "/agents/status", "/api/agents", "/api/tasks"] {
+        assert!(!world.get(path).contains(SECRET), "{path} tells it");
+    }
+    world.end_daemon("TERM");
+    assert_eq!(world.holders(SECRET), [key], "it is written down elsewhere");
+}
+
+#[test]
 fn an_instance_does_one_task_at_a_time_in_order() {
     let world = World::new("");
     let directory = world.instance("a");
@@ -113,8 +163,9 @@ fn a_usage_limit_holds_the_account_and_the_task_goes_on_in_its_session() {
     let reset = jiff::Timestamp::now().as_second() + 3;
     let task = world.add("a", &format!("once fail limit {reset}\nsay after the reset"));
     world.event(|e| e["kind"] == "task-finished" && e["cause"] == "limited");
-    let health = world.json(&["status"]);
-    assert!(health.to_string().contains("a"), "{health:#}");
+    let health: Value = serde_json::from_str(&world.get("/api/v1/health")).expect("JSON");
+    let until = jiff::Timestamp::from_second(reset).expect("a time").to_string();
+    assert_eq!(health["holds"], serde_json::json!({ "claude": until }), "{health:#}");
     let other = world.add("b", "say hello");
     let shown = world.json(&["task", "show", &other]);
     assert_eq!(shown["state"], "pending", "an account at its limit was given work: {shown:#}");

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::net::UnixDatagram;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that has to happen: generous, since it is only reached by a failure.
@@ -83,12 +84,17 @@ impl World {
 
     /// Starts the daemon and waits for its READY=1.
     pub(crate) fn start_daemon(&mut self) {
+        self.start(&mut self.daemon_command());
+    }
+
+    /// Starts the daemon with that command and waits for its READY=1.
+    pub(crate) fn start(&mut self, command: &mut Command) {
         let at = self.path("notify");
         let _ = fs::remove_file(&at);
         let notify = UnixDatagram::bind(&at).expect("a notification socket");
         notify.set_read_timeout(Some(DEADLINE)).expect("a deadline");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("clauded.log")).expect("a log");
-        let child = self.daemon_command().env("NOTIFY_SOCKET", &at).stderr(log.try_clone().expect("cloned")).stdout(log).spawn().expect("clauded starts");
+        let child = command.env("NOTIFY_SOCKET", &at).stderr(log.try_clone().expect("cloned")).stdout(log).spawn().expect("clauded starts");
         self.daemon = Some(child);
         let mut message = [0; 4096];
         loop {
@@ -168,34 +174,43 @@ impl World {
 
     /// Waits until `claudectl events` has one that fits, and answers it. Events are pushed; nothing is polled.
     pub(crate) fn event(&self, fits: impl Fn(&Value) -> bool) -> Value {
-        use std::io::BufRead;
-        let mut child = self.ctl_command(&["events", "-f", "--after", "0", "-o", "json"]).stdout(Stdio::piped()).spawn().expect("claudectl runs");
-        let (send, receive) = std::sync::mpsc::channel();
-        let lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines();
-        let reader = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    return;
+        let events = self.follow(&["events", "-f", "--after", "0", "-o", "json"]);
+        let event = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let found = events.find(|line| fits(&event(line))).unwrap_or_else(|| panic!("the event did not come\n{}\n{}", self.ok(&["events"]), self.log()));
+        event(&found)
+    }
+
+    /// Starts claudectl to read what it prints as it comes.
+    pub(crate) fn follow(&self, arguments: &[&str]) -> Following {
+        let mut child = self.ctl_command(arguments).stdout(Stdio::piped()).spawn().expect("claudectl runs");
+        let (send, lines) = std::sync::mpsc::channel();
+        let printed = BufReader::new(child.stdout.take().expect("piped")).lines();
+        // It ends with its claudectl, or when nobody listens any more.
+        std::thread::spawn(move || printed.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Following { child, lines }
+    }
+
+    /// `GET path` on the Unix socket, which must succeed.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let (status, body) = get(UnixStream::connect(self.path("run/api.sock")).expect("connected"), path, None);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// The files of this world that have this in them.
+    pub(crate) fn holders(&self, secret: &str) -> Vec<PathBuf> {
+        let (mut directories, mut holders) = (vec![self.path("")], Vec::new());
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry")) {
+                let kind = entry.file_type().expect("its type");
+                if kind.is_dir() {
+                    directories.push(entry.path());
+                } else if kind.is_file() && fs::read(entry.path()).expect("read").windows(secret.len()).any(|window| window == secret.as_bytes()) {
+                    holders.push(entry.path());
                 }
             }
-        });
-        let end = Instant::now() + DEADLINE;
-        let found = loop {
-            match receive.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    let event: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-                    if fits(&event) {
-                        break Some(event);
-                    }
-                }
-                Err(_) => break None,
-            }
-        };
-        let _ = child.kill();
-        let _ = child.wait();
-        drop(receive);
-        let _ = reader.join();
-        found.unwrap_or_else(|| panic!("the event did not come\n{}\n{}", self.ok(&["events"]), self.log()))
+        }
+        holders
     }
 
     /// Waits until a task's agent runs.
@@ -229,6 +244,37 @@ impl Drop for World {
             let _ = Command::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &theirs, "-exec", "rmdir", "{}", "+"]).status();
         }
     }
+}
+
+/// A claudectl that is read while it runs; killed when dropped.
+pub(crate) struct Following {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Following {
+    /// The next line that fits; `None` if it ends before, or if none comes in time.
+    pub(crate) fn find(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
+        let end = Instant::now() + DEADLINE;
+        std::iter::from_fn(|| self.lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()).find(|line| fits(line))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The status and the body of `GET path`.
+pub(crate) fn get(mut stream: impl Read + Write, path: &str, token: Option<&str>) -> (u16, String) {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {answer}"));
+    (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }
 
 /// Sends a signal; a process that is gone is fine.

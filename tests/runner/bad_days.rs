@@ -60,13 +60,13 @@ fn an_agent_that_exits_at_once_has_said_nothing() {
     assert!(report.detail.contains("without a result"), "{}", report.detail);
 }
 
-/// A file system of 2 MiB, gone when dropped.
+/// A small file system, gone when dropped.
 struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
-    fn mount(at: &'a Path) -> Self {
+    fn mount(at: &'a Path, size: &str) -> Self {
         fs::create_dir_all(at).expect("mkdir");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(at).status().expect("mount runs");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("{size},mode=0700"), "tmpfs"]).arg(at).status().expect("mount runs");
         assert!(mounted.success());
         Self(at)
     }
@@ -96,7 +96,7 @@ fn on_a_full_disk_nothing_new_runs_and_what_runs_is_reported() {
     }
     let mut host = Host::new(Kind::Subreaper);
     let state = host.state();
-    let disk = Small::mount(&state);
+    let disk = Small::mount(&state, "size=2m");
     let mut daemon = host.connect();
     let mut work = host.scripted(&format!("say x\nawait go\nsay {}\nsay the end", "too much ".repeat(1000)));
     work.attempt = attempt(2, 1);
@@ -135,6 +135,23 @@ fn on_a_full_disk_nothing_new_runs_and_what_runs_is_reported() {
     let report = daemon.finished();
     assert_eq!((report.ended, report.detail.as_str(), report.session), (Ended::Succeeded, "", kept.session));
     assert!(state.join("sessions.json").exists());
+}
+
+#[test]
+fn on_a_full_disk_a_runner_does_not_start_and_says_why() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("a full disk at a runner's start: only root can mount a small file system");
+    }
+    let host = Host::new(Kind::Subreaper);
+    let state = host.state();
+    // Of one inode, and that is its root's.
+    let _disk = Small::mount(&state, "nr_inodes=1");
+    let status = host.ended(host.spawn());
+    // Not 78: a restart mends it when there is room again.
+    assert_eq!(status.code(), Some(1), "{}", host.log());
+    let log = host.log();
+    assert!(log.contains(&state.join("claude").display().to_string()) && log.contains("No space left on device"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 /// Waits until the runner has logged that.

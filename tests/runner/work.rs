@@ -116,6 +116,11 @@ fn programs_that_do_not_start_are_named() {
         let report = daemon.finished();
         assert!(report.ended.reason() == Some(Reason::Spawn) && report.detail.contains(command), "{report:?}");
     }
+    let mut work = host.work(host.profile(AgentKind::Command, &[]), "x");
+    work.attempt = attempt(4, 1);
+    daemon.run(work);
+    let report = daemon.finished();
+    assert!(report.ended.reason() == Some(Reason::Spawn) && report.detail.contains("empty command"), "{report:?}");
 }
 
 #[test]

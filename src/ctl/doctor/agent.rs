@@ -3,7 +3,7 @@
 use super::{Check, Host, ok, problem, warning};
 use crate::config::{Config, ProfileConfig};
 use crate::core::ids::{InstanceName, UNIT_PREFIX};
-use crate::core::profile::AgentKind;
+use crate::core::profile::{AgentKind, credential_advice};
 use crate::ctl::program::{SERVICE_PATH, ask, find};
 use nix::unistd::{Uid, User};
 use std::fs;
@@ -123,10 +123,7 @@ async fn login(host: &Host<'_>, config: &Config, profile: &ProfileConfig, progra
     if let Some(variable) = LOGIN_VARIABLES.into_iter().chain([profile.credential_variable.as_str()]).find(|variable| environment.contains_key(*variable)) {
         return ok(SUBJECT, format!("{variable} is set in the profile {}", profile.profile.name));
     }
-    let advice = format!(
-        "put an API key or the token of `claude setup-token` into a file of root alone and name it in [profiles.{}] credential-file",
-        config.defaults.profile
-    );
+    let advice = credential_advice(&config.defaults.profile);
     let root = host.paths.instances.join("instances");
     let instances: Vec<_> = match started(&root) {
         // Those of other profiles have other agents, or none that logs in.

@@ -95,3 +95,42 @@ fn the_document_in_docs_is_this_one() {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == now, "{} is not in step; run: CLAUDED_WRITE_DOCS=1 cargo test --lib http::tests::document", path.display());
 }
+
+/// The codes in a source, with their statuses where these are numbers.
+fn codes(source: &str, into: &mut BTreeSet<(String, Option<u16>)>) {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    for call in ["bad_request(", "Problem::new(", "refused(", "=> ("] {
+        for rest in code.split(call).skip(1) {
+            let (before, text) = rest.split_once('"').unwrap_or((rest, ""));
+            // The first string of the call itself, after a status at most.
+            if before.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || matches!(c, ':' | '_' | ',')) {
+                let status = if call == "bad_request(" { Some(400) } else { before.trim().trim_end_matches(',').parse().ok() };
+                into.insert((text.split('"').next().unwrap().to_owned(), status));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_code_is_in_the_table_of_the_docs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut given = BTreeSet::new();
+    for directory in ["src/http", "src/daemon"] {
+        let files = std::fs::read_dir(root.join(directory)).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.is_file() && !path.ends_with("tests.rs")).for_each(|path| codes(&read(&path), &mut given));
+    }
+    let docs = read(&root.join("docs/api.md"));
+    let table = docs.split("| Code | Status |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows: Vec<(BTreeSet<&str>, &str)> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `").and_then(|line| line.split_once(" | ")))
+        .map(|(codes, rest)| (codes.split(['`', ',', ' ']).filter(|code| !code.is_empty()).collect(), rest.split(" | ").next().unwrap()))
+        .collect();
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
+    assert_eq!(documented, given.iter().map(|(code, _)| code.as_str()).collect());
+    for (code, status) in &given {
+        let said = rows.iter().find(|(codes, _)| codes.contains(code.as_str())).unwrap().1;
+        assert!(status.is_none_or(|status| said.contains(&status.to_string())), "{code}: {status:?} is not in {said:?}");
+    }
+}

@@ -212,7 +212,8 @@ impl Machine {
     /// Begins to end the runner.
     fn end(&mut self, now: Instant, how: Effect, verdict: Option<&'static str>) -> Vec<Effect> {
         self.verdict = verdict;
-        self.phase = Phase::Stopping { until: now + self.policy.stop_timeout, killed: false };
+        let patience = if how == Effect::Abort { self.policy.abort_timeout } else { self.policy.stop_timeout };
+        self.phase = Phase::Stopping { until: now + patience, killed: false };
         vec![how]
     }
 

@@ -39,8 +39,10 @@ pub struct Policy {
     pub start_limit: (usize, Duration),
     /// `TimeoutStartSec=`: for READY=1 to come.
     pub start_timeout: Duration,
-    /// `TimeoutStopSec=`: from SIGTERM (SIGABRT of the watchdog) to SIGKILL.
+    /// `TimeoutStopSec=`: from SIGTERM to SIGKILL.
     pub stop_timeout: Duration,
+    /// `TimeoutAbortSec=`: from the watchdog's SIGABRT to SIGKILL.
+    pub abort_timeout: Duration,
     /// `WatchdogSec=`: without WATCHDOG=1 for that long, the runner is ended and started again.
     pub watchdog: Duration,
 }
@@ -50,8 +52,9 @@ impl Default for Policy {
         Self {
             restart_sec: Duration::from_secs(10),
             start_limit: (5, Duration::from_secs(600)),
-            start_timeout: Duration::from_secs(90),
+            start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(90),
+            abort_timeout: Duration::from_secs(10),
             watchdog: Duration::from_secs(60),
         }
     }
@@ -96,4 +99,26 @@ pub fn spawn(settings: Settings, events: mpsc::Sender<UnitEvent>) -> Units {
 /// Adds the verb and the path to an I/O error and keeps its kind.
 fn named(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{verb} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_is_that_of_the_unit() {
+        let unit = include_str!("../../../units/claude-code@.service");
+        let number = |key: &str| -> u64 {
+            let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{key}= is no number of seconds in the unit"))
+        };
+        let seconds = |key| Duration::from_secs(number(key));
+        let Policy { restart_sec, start_limit, start_timeout, stop_timeout, abort_timeout, watchdog } = Policy::default();
+        assert_eq!(restart_sec, seconds("RestartSec"));
+        assert_eq!(start_limit, (usize::try_from(number("StartLimitBurst")).expect("small"), seconds("StartLimitIntervalSec")));
+        assert_eq!(start_timeout, seconds("TimeoutStartSec"));
+        assert_eq!(stop_timeout, seconds("TimeoutStopSec"));
+        assert_eq!(abort_timeout, seconds("TimeoutAbortSec"));
+        assert_eq!(watchdog, seconds("WatchdogSec"));
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::named;
 use crate::core::ids::{InstanceName, InvocationId};
-use crate::core::limits::Limits;
+use crate::core::limits::{Limits, MemoryLimit};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -83,7 +83,8 @@ impl From<&LimitsText> for Limits {
         Self {
             memory: parse(&text.memory),
             memory_high: parse(&text.memory_high),
-            swap: parse(&text.swap),
+            // Not as memory: swap may be 0.
+            swap: text.swap.as_deref().and_then(|text| MemoryLimit::from_swap(text).ok()),
             cpu: parse(&text.cpu),
             cpu_weight: parse(&text.cpu_weight),
             io_weight: parse(&text.io_weight),
@@ -177,7 +178,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let records = Records::open(directory.path().join("instances")).expect("opened");
         let name: InstanceName = "feature-x".parse().expect("valid");
-        let limits = Limits { memory: "1.5G".parse().ok(), cpu: "infinity".parse().ok(), tasks: "64".parse().ok(), ..Limits::default() };
+        let limits = Limits {
+            memory: "1.5G".parse().ok(),
+            swap: MemoryLimit::from_swap("0").ok(),
+            cpu: "infinity".parse().ok(),
+            tasks: "64".parse().ok(),
+            ..Limits::default()
+        };
         let process = ProcessRecord {
             pid: 7,
             began: 8,

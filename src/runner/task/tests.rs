@@ -1,4 +1,5 @@
-//! Whole attempts in this process are played in `tests/runner`; here is only what needs no process.
+//! What the tests of the parts have in common. Whole attempts are played in `tests/runner`: their end is the end of all
+//! descendants of the runner, and in this process those would be every other test's.
 
 use super::*;
 use crate::core::ids::{AttemptId, TaskId};
@@ -35,40 +36,4 @@ pub(in crate::runner) fn work(profile: Profile, prompt: &str) -> Work {
         max_turns: None,
         profile,
     }
-}
-
-fn place(dir: &std::path::Path) -> Place {
-    let given = |key: &str| matches!(key, "CLAUDED_DIRECTORY" | "STATE_DIRECTORY").then(|| dir.into());
-    let settings = Settings::load(&["a".into()], given).expect("settings");
-    Place { records: Records::new(&settings.state), settings: Arc::new(settings), confinement: Arc::new(Confinement::Subreaper) }
-}
-
-async fn finished(work: Work, place: Place) -> Report {
-    let (_orders, receiver) = mpsc::channel(1);
-    let (sender, mut notes) = mpsc::channel(8);
-    run(work, place, receiver, sender).await;
-    match notes.recv().await {
-        Some(Note::Finished(report)) => *report,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn without_a_record_on_disk_nothing_is_started() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let place = place(dir.path());
-    std::fs::remove_dir(dir.path().join("attempts")).expect("take the directory away");
-    let report = finished(work(profile(&["/bin/sh", "-c", "touch ran"]), "x"), place).await;
-    assert_eq!(report.ended.reason(), Some(Reason::Spawn));
-    assert!(report.detail.contains("attempts/1.1.json.new"), "{}", report.detail);
-    assert!(!dir.path().join("ran").exists());
-}
-
-#[tokio::test]
-async fn what_cannot_be_started_is_named() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let report = finished(work(profile(&["no-such-agent"]), "x"), place(dir.path())).await;
-    assert!(report.ended.reason() == Some(Reason::Spawn) && report.detail.contains("no-such-agent"), "{report:?}");
-    let report = finished(work(profile(&[]), "x"), place(dir.path())).await;
-    assert!(report.detail.contains("empty command"), "{report:?}");
 }

@@ -1,5 +1,5 @@
-# What an instance feels whose neighbour runs away at 200 MB/s, beside one whose neighbour does the same work in constant
-# memory: the machine has one processor, and the two share it. A step of the meter takes 1 MiB and writes it; $TB_OUT/figures.json.
+# What an instance feels whose neighbour runs away at 200 MB/s, beside one whose neighbour does the same work in
+# constant memory: the machine has one processor, and the two share it. A step of the meter takes 1 MiB and writes it; $TB_OUT/figures.json.
 # lanes: vm
 # vm-releases: bookworm
 # timeout: 600

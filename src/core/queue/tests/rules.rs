@@ -260,6 +260,16 @@ fn a_limit_without_a_time_waits_and_does_not_shorten_one_that_is_known() {
 }
 
 #[test]
+fn a_limit_that_was_over_when_the_agent_ended_is_tried_again_soon() {
+    let mut queue = running(1);
+    let late = Report { finished: at(100), ..report(Ended::Limited { until: Some(at(90)) }, 0) };
+    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &late, at(101));
+    let soon = at(100) + retry::LIMIT_OVER;
+    assert_eq!(saved(&effects, 1), Some(TaskState::Pending { not_before: Some(soon) }));
+    assert_eq!(queue.holds().collect::<Vec<_>>(), [("account", soon)]);
+}
+
+#[test]
 fn a_usage_limit_that_is_reported_before_the_link_holds_the_account_too() {
     let mut queue = Queue::load(
         [

@@ -106,8 +106,9 @@ fn a_start_that_is_never_ready_times_out() {
     let now = Instant::now();
     let mut machine = Machine::new(Policy::default());
     machine.start(now);
-    assert_eq!(machine.due(now + 90 * SECOND), [Effect::Terminate]);
-    let effects = machine.ended(Exit::Signal(15, false), now + 91 * SECOND);
+    assert_eq!(machine.due(now + 59 * SECOND), []);
+    assert_eq!(machine.due(now + 60 * SECOND), [Effect::Terminate]);
+    let effects = machine.ended(Exit::Signal(15, false), now + 61 * SECOND);
     assert_eq!(effects.first(), Some(&Effect::Started(Err("timeout"))));
     assert_eq!((machine.state().1, machine.result), ("auto-restart", "timeout"));
 }
@@ -120,6 +121,8 @@ fn the_watchdog_waits_as_long_as_it_is_fed() {
     assert_eq!(machine.due(now + 118 * SECOND), []);
     assert_eq!(machine.due(now + 119 * SECOND), [Effect::Abort]);
     assert_eq!(machine.state().1, "stop-watchdog");
+    assert_eq!(machine.due(now + 128 * SECOND), []);
+    assert_eq!(machine.due(now + 129 * SECOND), [Effect::Kill]);
     machine.ended(Exit::Signal(6, true), now);
     assert_eq!((machine.state().1, machine.result), ("auto-restart", "watchdog"));
 }
