@@ -191,7 +191,7 @@ def machine():
     if os.geteuid() or not glob.glob(f"{ROOT}/dist/clauded_*.deb"):
         print("the virtual machine needs root, and the package: make deb", file=sys.stderr)
         return None
-    subprocess.run([f"{ROOT}/tests/vm/run.py", "--cases", f"{HERE}/vm", "--jobs", "1"], check=True, stdout=sys.stderr)
+    subprocess.run([f"{ROOT}/tests/vm/run.py", "--directory", f"{HERE}/vm", "--jobs", "1"], check=True, stdout=sys.stderr)
     found = {}
     for path in glob.glob(f"{HERE}/vm/*.sh"):
         found.update(json.loads(read(f"{ROOT}/tests/vm/out/{os.path.basename(path)[:-3]}-bookworm-vm/figures.json")))

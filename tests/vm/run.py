@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs tests/vm/cases/*.sh under real systemd with the built package installed; `ok` or `not ok` for each, and a summary.
 
-  run.py [--release NAME]... [--lane vm|container|warp] [--jobs N] [--deb FILE] [--cases DIRECTORY] [--list] [CASE]...
+  run.py [--release NAME]... [--lane vm|container|warp] [--jobs N] [--deb FILE] [--directory DIRECTORY] [--list] [CASE]...
 
 A case is a bash script, run as root in the machine after lib.sh was read. Its head says, in comments:
   # lanes: vm container            which of tbvm.py's lanes it runs in
@@ -95,7 +95,7 @@ class Run:
     def share(self, files):
         """a folder with lib.sh, the cases and the files asked for; hard links, so it costs nothing"""
         d = tempfile.mkdtemp(dir=self.stage)
-        for f in glob.glob(f'{self.a.cases}/*.sh') + [f'{HERE}/lib.sh', f'{HERE}/install.sh']: shutil.copy(f, d)
+        for f in glob.glob(f'{self.a.directory}/*.sh') + [f'{HERE}/lib.sh', f'{HERE}/install.sh']: shutil.copy(f, d)
         for f in files:
             source = f'{self.stage}/{f}'
             if os.path.isdir(source): shutil.copytree(source, f'{d}/{f}', copy_function=os.link)
@@ -144,16 +144,16 @@ class Run:
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('names', nargs='*', metavar='CASE'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
+    p.add_argument('cases', nargs='*'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
     p.add_argument('--jobs', type=int, default=2); p.add_argument('--list', action='store_true'); p.add_argument('--agent', help='the scripted agent, built for the oldest release')
-    p.add_argument('--cases', default=f'{HERE}/cases', help='where the cases are')
+    p.add_argument('--directory', default=f'{HERE}/cases', help='where the cases are')
     p.add_argument('--deb', default=(sorted(glob.glob(f'{TOP}/dist/clauded_*_amd64.deb')) or [None])[-1])
     a = p.parse_args()
-    cases = [Case(f) for f in sorted(glob.glob(f'{a.cases}/*.sh'))]
-    if not cases: sys.exit(f'{a.cases}: no cases')
-    unknown = set(a.names) - {c.name for c in cases}
+    cases = [Case(f) for f in sorted(glob.glob(f'{a.directory}/*.sh'))]
+    if not cases: sys.exit(f'{a.directory}: no cases')
+    unknown = set(a.cases) - {c.name for c in cases}
     if unknown: sys.exit(f'no such case: {", ".join(sorted(unknown))}')
-    cases = [c for c in cases if not a.names or c.name in a.names]
+    cases = [c for c in cases if not a.cases or c.name in a.cases]
     todo = [(c, r, l) for r in (a.release or RELEASES) for c in cases for l in a.lane or LANES if c.runs_on(r, l)]
     if a.list:
         for c, r, l in todo: print(c.name, r, l)
