@@ -71,6 +71,8 @@ if wanted vm; then
     read -r passed failed < <(sed -nE 's/^vm: ([0-9]+) passed, ([0-9]+) failed.*/\1 \2/p' $LOG/vm.log | tail -n 1; echo 0 0)
     [ "$status" = 0 ] || [ "$failed" != 0 ] || failed=1
     count "$passed" "$failed"
+    say 'the demonstration in a virtual machine'
+    if tests/demo/vm.sh >$LOG/demo-vm.log 2>&1; then count 1 0; else echo 'not ok demo-vm'; tail -n 20 $LOG/demo-vm.log; count 0 1; fi
   fi
 fi
 

@@ -75,8 +75,9 @@ def fill(table, found):
     if one := found["dispatch"]:
         posted, bare, other = ms(one["posted"]), ms(one["forked"]), found["pueue"] and ms(found["pueue"]["starts"])
         flush = median(ms(one["fsync"]))
-        table.add("task queued → agent process started, p95", "ms", p95(posted), 10, [("posix_spawn of the same program, p95", p95(bare))])
-        table.add("the same, median", "ms", median(posted), None, [("posix_spawn", median(bare)), ("one fsync of 4 KiB on this disk", flush)], f"answered to the caller after {median(ms(one['answered'])):.2f} ms")
+        enters = one["entered"] and ms(one["entered"])
+        table.add("task queued → agent process started, p95", "ms", p95(posted), 10, [("posix_spawn of the same program, p95", p95(bare)), ("entering a new cgroup by `cgroup.procs`, p95", enters and p95(enters))])
+        table.add("the same, median", "ms", median(posted), None, [("posix_spawn", median(bare)), ("entering a cgroup", enters and median(enters)), ("one fsync of 4 KiB on this disk", flush)], f"answered to the caller after {median(ms(one['answered'])):.2f} ms")
         called = ms(one["called"])
         table.add("`claudectl task add` → agent process started, median", "ms", median(called), None, [("`pueue add`, median", other and median(other)), ("`pueue add`, p95", other and p95(other))])
     if files := found["scrape"]:
@@ -117,7 +118,7 @@ def fill(table, found):
         table.add("100 instances started and linked, from nothing", "s", many["first_start_s"])
     neighbour = emulated and emulated["neighbour"]
     growth = neighbour and (neighbour["runaway"]["p99"] / neighbour["constant"]["p99"] - 1) * 100
-    note = f"p99 of a step {neighbour['runaway']['p99']:.1f} ms beside the runaway, {neighbour['constant']['p99']:.1f} ms beside the same work in constant memory, {neighbour['alone']['p99']:.1f} ms alone; " if neighbour else ""
+    note = f"p99 of a step {neighbour['runaway']['p99']:.1f} ms beside the runaway, {neighbour['constant']['p99']:.1f} ms beside the same work in constant memory, {neighbour['alone']['p99']:.1f} ms alone; in all it stood still for want of memory {neighbour['runaway']['memory_stall']:.0f} ms, of the processor {neighbour['runaway']['cpu_stall']:.0f} ms ({neighbour['constant']['cpu_stall']:.0f} ms beside the constant one); " if neighbour else ""
     table.add("one instance runs away: its neighbour's p99 grows by", "%", growth, 10, [], note + MACHINE)
     if flood := found["flood"]:
         note = f"{flood['before_mib']:.1f} MiB before, {flood['queued_mib']:.1f} MiB with the queue at its longest"

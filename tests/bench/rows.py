@@ -47,6 +47,31 @@ def forked(file, runs):
     return times
 
 
+def entered(runs):
+    """Time of the write to `cgroup.procs` with which a process enters a new group, s; `None` where no group can be made. The
+    kernel may wait for a grace period of RCU."""
+    root = own_group()
+    if not root:
+        return None
+    times = []
+    for number in range(runs):
+        group = f"{root}/g{number}"
+        os.mkdir(group)
+        process = subprocess.Popen(["/bin/sleep", "1000"])
+        begun = time.perf_counter()
+        with open(f"{group}/cgroup.procs", "w") as procs:
+            procs.write(str(process.pid))
+        times.append(time.perf_counter() - begun)
+        process.kill()
+        process.wait()
+        until(lambda: not populated(group), "the group is empty", 0.0005)
+        os.rmdir(group)
+        # One soon after another is cheap; an idle instance comes after a pause.
+        time.sleep(0.05)
+    os.rmdir(root)
+    return times
+
+
 def flushed(file, runs):
     """Time of write and fsync(2) of 4 KiB, s: what one durable step costs at the least."""
     times = []
@@ -86,7 +111,7 @@ def dispatch(runs):
                 idle(runs + number + 1)
                 called.append((int(read(file).split()[-1]) - begun) / 1e9)
             spare = world.at("spare")
-            return {"posted": posted, "answered": answered, "called": called, "forked": forked(file, runs), "fsync": flushed(spare, 100)}
+            return {"posted": posted, "answered": answered, "called": called, "forked": forked(file, runs), "fsync": flushed(spare, 100), "entered": entered(50)}
     finally:
         if os.path.exists(file):
             os.unlink(file)

@@ -145,7 +145,7 @@ class Run:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('cases', nargs='*'); p.add_argument('--release', action='append', choices=RELEASES); p.add_argument('--lane', action='append', choices=LANES)
-    p.add_argument('--jobs', type=int, default=2); p.add_argument('--list', action='store_true'); p.add_argument('--agent', help='the scripted agent, built for the oldest release')
+    p.add_argument('--jobs', type=int, default=3); p.add_argument('--list', action='store_true'); p.add_argument('--agent', help='the scripted agent, built for the oldest release')
     p.add_argument('--directory', default=f'{HERE}/cases', help='where the cases are')
     p.add_argument('--deb', default=(sorted(glob.glob(f'{TOP}/dist/clauded_*_amd64.deb')) or [None])[-1])
     a = p.parse_args()

@@ -55,7 +55,7 @@ measure() {
   local id
   id=$(add meter go)
   ended "$id" succeeded >&2
-  of "$id" '.history[0].text'
+  of "$id" '.history[0] | (.text | fromjson) + {memory_stall: (.memory_stall_seconds * 1000), cpu_stall: (.cpu_stall_seconds * 1000)}'
 }
 alone=$(measure)
 work=$(add steady go); wait_running "$work"
