@@ -31,6 +31,9 @@ slice() { echo "/sys/fs/cgroup$(property "claude-code-$1.slice" ControlGroup)"; 
 # metric SERIES: the value of a series of /metrics, named with its labels as they stand there
 metric() { curl -sf http://127.0.0.1:8888/metrics | awk -v s="$1" 'substr($0, 1, length(s) + 1) == s " " { print $NF }'; }
 
+# events FILTER: jq on the array of all events
+events() { claudectl events -o json | jq "$1"; }
+
 # stat_of FILE KEY: the value behind a key of a flat-keyed cgroup file
 stat_of() { awk -v k="$2" '$1 == k { print $2 }' "$1"; }
 

@@ -8,7 +8,7 @@ claudectl limit victim --memory 150M --memory-high 150M --swap 0
 offset=$(awk -v real="$EPOCHREALTIME" '/^now at/ { printf "%.6f", real - $3 / 1e9 }' /proc/timer_list)
 times=()
 for _ in 1 2 3 4 5 6 7; do
-  last=$(claudectl events -n 1 -o json | jq ".[-1].id")
+  last=$(events '.[-1].id')
   coproc FEED { exec timeout 60 claudectl events -f --after "$last" -o json; }
   feed=$FEED_PID
   id=$(add victim 'alloc 400M')

@@ -59,8 +59,8 @@ while read -r id outcome; do
   esac
 done < <(claudectl task list --all -o json | jq -r '.[] | "\(.id) \(.state) \(.reason // "")"')
 refute 'no task has run twice at once' test -e "$marks/violations"
-same 'ends that were told' "$(claudectl events -o json | jq -s '[.[] | if type == "array" then .[] else . end | select(.kind == "task-finished") | .task] | unique | length')" "${#tasks[@]}"
-told() { [ "$(claudectl events -o json | jq -s '[.[] | if type == "array" then .[] else . end | select(.kind == "instance-restarted")] | length')" = 3 ]; }
+same 'ends that were told' "$(events '[.[] | select(.kind == "task-finished") | .task] | unique | length')" "${#tasks[@]}"
+told() { [ "$(events '[.[] | select(.kind == "instance-restarted")] | length')" = 3 ]; }
 wait_until 60 'three restarts were told' told
 for n in "${names[@]}"; do systemctl stop "claude-code@$n"; done
 same 'processes that are left' "$(agent_pids | wc -l)" 0

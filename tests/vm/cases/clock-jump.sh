@@ -5,7 +5,7 @@
 # timeout: 300
 
 instance steady again
-history() { jq -s '[.[] | if type == "array" then .[] else . end] | length' <(claudectl events -o json); }
+history() { events length; }
 old=$(add again 'say long ago')
 ended "$old" succeeded
 steady=$(add steady $'await go\nsay done' --timeout 1h)

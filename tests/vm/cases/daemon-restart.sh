@@ -27,7 +27,7 @@ same 'the task' "$(of "$id" .state)" running
 touch "$STATE/worktrees/a/go"
 ended "$id" succeeded
 same 'attempts' "$(of "$id" .attempts)" 1
-same 'ends that were told' "$(claudectl events -o json | jq -s "[.[] | if type == \"array\" then .[] else . end | select(.kind == \"task-finished\" and .task == $id)] | length")" 1
+same 'ends that were told' "$(events "[.[] | select(.kind == \"task-finished\" and .task == $id)] | length")" 1
 same 'automatic restarts of the instance' "$(property $unit NRestarts)" 0
 # What happens while clauded is away is told when it is back, and once.
 unit_b=claude-code@b.service
@@ -37,7 +37,7 @@ restarted() { [ "$(property $unit_b NRestarts)" = 1 ] && [ "$(property $unit_b S
 wait_until 60 'systemd has started b again' restarted
 systemctl start clauded
 wait_until 60 'it is back again, with both instances' back
-told() { claudectl events -o json | jq -s "[.[] | if type == \"array\" then .[] else . end | select(.kind == \"$1\" and .instance == \"$2\")] | length"; }
+told() { events "[.[] | select(.kind == \"$1\" and .instance == \"$2\")] | length"; }
 same 'restarts of b that are shown' "$(claudectl status b -o json | jq .restarts)" 1
 same 'restarts of b that were told' "$(told instance-restarted b)" 1
 same 'starts of b that were told' "$(told instance-started b)" 2

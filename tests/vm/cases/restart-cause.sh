@@ -22,7 +22,7 @@ if [ "$TB_MODE" = vm ]; then
   # Not its agent: the runner's own cgroup is given less than it has.
   id=$(add a $'sleep 20s\nsay done')
   wait_running "$id"
-  seen=$(claudectl events -o json | jq -s '[.[] | if type == "array" then .[] else . end | .id] | max')
+  seen=$(events '[.[].id] | max')
   echo 1 >"$(cgroup a)/runner/memory.max" || true
   event=$(wait_event 90 '"kind":"instance-restarted"' "$seen")
   same 'the cause' "$(jq -r .cause <<<"$event")" oom-kill
