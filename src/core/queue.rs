@@ -279,7 +279,7 @@ impl Queue {
         {
             link.busy = None;
         }
-        if let Some(at) = reset(report).filter(|at| *at > now) {
+        if let Some(at) = retry::reset(report).filter(|at| *at > now) {
             // An account may be at several limits; the last to reset holds it.
             let until = self.holds.entry(account.to_owned()).or_insert(at);
             *until = at.max(*until);
@@ -394,7 +394,7 @@ impl Queue {
                 task.failures += 1;
                 TaskState::Pending { not_before: now.checked_add(wait).ok() }
             }
-            (Ended::Limited { .. }, _) => TaskState::Pending { not_before: reset(report) },
+            (Ended::Limited { .. }, _) => TaskState::Pending { not_before: retry::reset(report) },
             (_, Next::Resume | Next::Final) => TaskState::Pending { not_before: None },
         };
         effects.extend(self.settle(id, state, now));
@@ -475,16 +475,6 @@ impl Queue {
         {
             (self.jitter >> 11) as f64 / (1u64 << 53) as f64
         }
-    }
-}
-
-/// When the usage limit resets that an attempt has met, if it has met one.
-fn reset(report: &Report) -> Option<Timestamp> {
-    match report.ended {
-        Ended::Limited { until: Some(until) } if until > report.finished => Some(until),
-        Ended::Limited { until: Some(_) } => report.finished.checked_add(retry::LIMIT_OVER).ok(),
-        Ended::Limited { until: None } => report.finished.checked_add(retry::LIMIT_UNKNOWN).ok(),
-        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which failures are tried again, how often and when.
 
-use super::attempt::{Ended, Reason};
+use super::attempt::{Ended, Reason, Report};
+use jiff::Timestamp;
 use std::time::Duration;
 
 /// Wait at a usage limit whose reset time the agent did not tell.
@@ -32,6 +33,16 @@ fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
         (Reason::AgentError, true) => Some((Duration::from_secs(30), 4)),
         // The same limit, time, budget or login would end it the same way.
         (Reason::AgentError | Reason::Oom | Reason::MemoryPressure | Reason::Timeout | Reason::Auth | Reason::Budget, _) => None,
+    }
+}
+
+/// When the usage limit resets that an attempt has met, if it has met one.
+pub fn reset(report: &Report) -> Option<Timestamp> {
+    match report.ended {
+        Ended::Limited { until: Some(until) } if until > report.finished => Some(until),
+        Ended::Limited { until: Some(_) } => report.finished.checked_add(LIMIT_OVER).ok(),
+        Ended::Limited { until: None } => report.finished.checked_add(LIMIT_UNKNOWN).ok(),
+        _ => None,
     }
 }
 

@@ -89,6 +89,11 @@ impl Group {
         stats::read_stats(&self.path)
     }
 
+    /// How often the kernel has killed in it and below for want of memory: `oom_kill` of `memory.events`, and nothing else is read.
+    pub fn oom_kills(&self) -> Option<u64> {
+        stats::read_oom_kills(&self.path)
+    }
+
     /// Its limits.
     pub fn caps(&self) -> Caps {
         stats::read_caps(&self.path)

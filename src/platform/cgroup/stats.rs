@@ -202,6 +202,11 @@ pub(super) fn read_stats(path: &Path) -> Stats {
     Reader::open(path).map(|mut group| stats(&mut group)).unwrap_or_default()
 }
 
+/// Reads `oom_kill` of the group at `path`.
+pub(super) fn read_oom_kills(path: &Path) -> Option<u64> {
+    keyed(Reader::open(path)?.read("memory.events")?, "oom_kill")
+}
+
 /// Reads all limits of the group at `path`.
 pub(super) fn read_caps(path: &Path) -> Caps {
     let Some(mut group) = Reader::open(path) else { return Caps::default() };
@@ -305,6 +310,7 @@ mod tests {
         assert_eq!((stats.cpu_periods, stats.cpu_throttled_periods, stats.cpu_throttled_usec), (Some(40), Some(10), Some(812_345)));
         assert_eq!((stats.memory_current, stats.memory_peak, stats.swap_current), (Some(467_000), Some(1_048_576), Some(0)));
         assert_eq!((stats.memory_event("oom_kill"), stats.memory_event("high"), stats.memory_event("x")), (Some(3), Some(2200), None));
+        assert_eq!((read_oom_kills(group.path()), read_oom_kills(Path::new("/nonexistent/group"))), (Some(3), None));
         assert_eq!((stats.pids_current, stats.pids_refused), (Some(12), Some(4)));
         assert_eq!((stats.io_read_bytes, stats.io_write_bytes, stats.io_reads, stats.io_writes), (Some(1_459_300), Some(314_773_505), Some(193), Some(354)));
         assert_eq!(stats.cpu_pressure.0, Some(Pressure { avg10: 14.2, total_usec: 1_234_567 }));

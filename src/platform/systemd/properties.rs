@@ -109,7 +109,7 @@ pub(super) fn observation(name: InstanceName, service: &Properties, slice: &Prop
 /// How often the kernel has killed in a slice for want of memory. A slice without processes has no cgroup, and no count.
 fn oom_kills(control_group: &str) -> Option<u64> {
     let path = mount()?.join(control_group.strip_prefix('/')?);
-    Group::at(path).stats().memory_event("oom_kill")
+    Group::at(path).oom_kills()
 }
 
 /// The properties that `wanted` asks for, with its amounts in bytes of this host.
