@@ -1,8 +1,9 @@
 //! What single values cannot tell: names that lead nowhere, slices that would nest, worktrees used twice.
 
-use super::Config;
 use super::read::{Reader, dotted, suggestion};
 use super::tree::{Table, place_of};
+use super::{Config, InstanceConfig};
+use crate::core::checkout::Source;
 use crate::core::ids::InstanceName;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,10 @@ pub(super) fn whole(config: &Config, tree: &Table, reader: &Reader) {
         if let Some(repository) = &instance.repository {
             checks.reference(&at("repository"), repository, "repositories", config.repositories.keys());
         }
+        let inside = self_contained(config, instance);
+        if let Some(which) = inside {
+            checks.problem(&at("directory"), format!("{} is inside of {which}; put the worktree beside it", instance.directory.display()));
+        }
         if let Some(other) = directories.insert(&instance.directory, name) {
             let directory = instance.directory.display();
             checks.problem(&at("directory"), format!("{directory} is also the directory of {other}; two agents in one worktree overwrite each other"));
@@ -28,6 +33,20 @@ pub(super) fn whole(config: &Config, tree: &Table, reader: &Reader) {
         checks.root(name);
         checks.nesting(name);
     }
+}
+
+/// The place of a repository's own that an instance's directory must not be in.
+fn self_contained(config: &Config, instance: &InstanceConfig) -> Option<String> {
+    let name = instance.repository.as_ref()?;
+    let repository = config.repositories.get(name)?;
+    let own = [".repositories", ".caches"].map(|part| repository.worktree_root.join(part));
+    let path = match &repository.source {
+        Source::Path(path) => Some(path.clone()),
+        Source::Url(_) => None,
+    };
+    // The repository's own directory is its main worktree, and that may be an instance's.
+    let inside = own.into_iter().chain(path.filter(|path| instance.directory != *path)).find(|place| instance.directory.starts_with(place));
+    inside.filter(|place| !place.as_os_str().is_empty()).map(|place| place.display().to_string())
 }
 
 struct Checks<'c> {
@@ -62,6 +81,10 @@ impl Checks<'_> {
     /// The CLI refuses to skip permissions for root, so such an instance could do no task.
     fn root(&self, name: &InstanceName) {
         let Some(instance) = self.config.instances.get(name).filter(|i| i.user.as_deref().is_some_and(|user| user == "root" || user == "0")) else { return };
+        if instance.repository.is_some() {
+            let message = "git does not run as root in a repository, whose settings can name programs; use another user, or leave repository out";
+            self.problem(&["instances", name.as_str(), "repository"], message.to_owned());
+        }
         let mode = self.config.profiles.get(&instance.profile).and_then(|profile| profile.profile.permission_mode.as_deref());
         if mode == Some("bypassPermissions") {
             let message =

@@ -17,9 +17,11 @@ mod value;
 pub use persist::{PersistError, persist_limits};
 pub use problem::{Problem, Problems};
 
+use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
 use crate::core::profile::Profile;
+use crate::core::refname::BranchTemplate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,10 +87,37 @@ pub struct Defaults {
 /// A git repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repository {
-    /// `path`
-    pub path: PathBuf,
-    /// `default-branch`
+    /// `path` or `url`
+    pub source: Source,
+    /// `default-branch`: what work starts from; the repository's own HEAD where `None`.
     pub default_branch: Option<String>,
+    /// `worktree-root`: of instances that say no directory.
+    pub worktree_root: PathBuf,
+    /// `branch`: how the branches of tasks are named.
+    pub branch: BranchTemplate,
+    /// `verify`: how finished work is checked.
+    pub verify: Option<Verify>,
+    /// `author-name`; made from the instance's name where `None`.
+    pub author_name: Option<String>,
+    /// `author-email`, likewise.
+    pub author_email: Option<String>,
+    /// `push`: the remote that finished branches are pushed to.
+    pub push: Option<String>,
+    /// `caches`: build caches that the worktrees share.
+    pub caches: Vec<Cache>,
+}
+
+impl Repository {
+    /// As a worktree has to know it.
+    pub fn origin(&self, name: &str) -> Origin {
+        let store = self.worktree_root.join(".repositories").join(format!("{name}.git"));
+        Origin { name: name.to_owned(), source: self.source.clone(), store, base: self.default_branch.clone() }
+    }
+
+    /// Where its caches are.
+    pub fn caches_directory(&self, name: &str) -> PathBuf {
+        self.worktree_root.join(".caches").join(name)
+    }
 }
 
 /// An agent, and which credential it needs.
@@ -103,6 +132,8 @@ pub struct ProfileConfig {
     pub credential_file: Option<PathBuf>,
     /// `credential-variable`: `ANTHROPIC_API_KEY` by default.
     pub credential_variable: String,
+    /// `verify-attempts`: how often the output of a failed check goes back to the agent.
+    pub verify_attempts: u32,
 }
 
 /// One configured instance.
@@ -222,6 +253,12 @@ impl Config {
     pub fn account(&self, name: &InstanceName) -> String {
         let profile = self.instance(name).profile;
         self.profiles.get(&profile).map_or(profile, |p| p.account.clone())
+    }
+
+    /// The repository that the instance's directory is a worktree of.
+    pub fn origin(&self, instance: &InstanceConfig) -> Option<Origin> {
+        let name = instance.repository.as_ref()?;
+        Some(self.repositories.get(name)?.origin(name))
     }
 
     /// What holds for an instance, configured or not.

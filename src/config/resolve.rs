@@ -4,6 +4,7 @@ use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
 use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
 use crate::core::profile::{AgentKind, Profile};
@@ -46,9 +47,9 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let mut root = reader.root(tree);
     let fleet = fleet(root.section("fleet"), paths);
     let defaults = defaults(root.section("defaults"));
-    let repositories = repositories(&mut root);
+    let repositories = repositories(&mut root, &fleet.worktree_root);
     let profiles = profiles(&mut root);
-    let instances = instances(&mut root, &fleet.worktree_root, &defaults);
+    let instances = instances(&mut root, &fleet.worktree_root, &defaults, &repositories);
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
@@ -103,19 +104,56 @@ fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
     limits
 }
 
-fn repositories(root: &mut Section<'_>) -> BTreeMap<String, Repository> {
-    let mut repositories = BTreeMap::new();
-    for (name, mut table) in root.each("repositories") {
-        plain_name(name, &table);
-        let path = table.get("path", value::path);
-        if path.is_none() && !table.has("path") {
-            table.problem("path", "is missing; write where the repository is".to_owned());
-        }
-        let repository = Repository { path: path.unwrap_or_default(), default_branch: table.get("default-branch", value::branch) };
-        table.finish();
-        repositories.insert(name.to_owned(), repository);
+fn repositories(root: &mut Section<'_>, worktree_root: &Path) -> BTreeMap<String, Repository> {
+    let said = root.each("repositories");
+    said.into_iter().map(|(name, table)| (name.to_owned(), repository(name, table, worktree_root))).collect()
+}
+
+fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repository {
+    plain_name(name, &table);
+    if name.to_ascii_lowercase().ends_with(".git") || name.ends_with('.') {
+        table.problem("", format!("{name:?} ends with '.' or \".git\"; the clone's directory has a \".git\" of its own"));
     }
-    repositories
+    let path = table.get("path", value::path).map(Source::Path);
+    let url = table.get("url", value::url);
+    match (table.has("path"), table.has("url")) {
+        (false, false) => table.problem("path", "is missing; write where the repository is, or its url".to_owned()),
+        (true, true) => table.problem("url", "stands beside path; a repository is local (path) or remote (url)".to_owned()),
+        _ => {}
+    }
+    let repository = Repository {
+        source: path.or(url).unwrap_or(Source::Path(PathBuf::new())),
+        default_branch: table.get("default-branch", value::branch),
+        worktree_root: table.get("worktree-root", value::path).unwrap_or_else(|| worktree_root.to_owned()),
+        branch: table.get("branch", value::parsed).unwrap_or_default(),
+        verify: verify(&mut table),
+        author_name: table.get("author-name", value::author),
+        author_email: table.get("author-email", value::author),
+        push: table.get("push", value::remote),
+        caches: table.get("caches", value::caches).unwrap_or_default(),
+    };
+    table.finish();
+    repository
+}
+
+/// A list is the command alone; a table says more.
+fn verify(table: &mut Section<'_>) -> Option<Verify> {
+    const TIMEOUT: Duration = MINUTE.saturating_mul(30);
+    if !table.is_table("verify") {
+        return table.get("verify", value::check_command).map(|command| Verify { command, timeout: TIMEOUT, memory: None });
+    }
+    let mut table = table.section("verify");
+    let command = table.get("command", value::check_command);
+    if command.is_none() && !table.has("command") {
+        table.problem("command", "is missing; write the program, such as [\"make\", \"test\"]".to_owned());
+    }
+    let verify = Verify {
+        command: command.unwrap_or_default(),
+        timeout: table.get("timeout", value::duration).unwrap_or(TIMEOUT),
+        memory: table.get("memory", value::size),
+    };
+    table.finish();
+    Some(verify)
 }
 
 fn plain_name(name: &str, table: &Section<'_>) {
@@ -176,18 +214,26 @@ fn profile(name: &str, mut table: Section<'_>) -> ProfileConfig {
         account: table.get("account", value::line).unwrap_or_else(|| kind.to_owned()),
         credential_file: table.get("credential-file", value::path),
         credential_variable: table.get("credential-variable", value::variable).unwrap_or_else(|| "ANTHROPIC_API_KEY".to_owned()),
+        verify_attempts: table.get("verify-attempts", value::few).unwrap_or(2),
     };
     table.finish();
     config
 }
 
-fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) -> BTreeMap<InstanceName, InstanceConfig> {
+fn instances(
+    root: &mut Section<'_>,
+    worktree_root: &Path,
+    defaults: &Defaults,
+    repositories: &BTreeMap<String, Repository>,
+) -> BTreeMap<InstanceName, InstanceConfig> {
     let mut instances = BTreeMap::new();
     for (text, mut table) in root.each("instances") {
         let name = text.parse::<InstanceName>();
+        let repository = table.get("repository", value::line);
+        let worktree_root = repository.as_ref().and_then(|name| repositories.get(name)).map_or(worktree_root, |repository| &repository.worktree_root);
         let instance = InstanceConfig {
             directory: table.get("directory", value::path).unwrap_or_else(|| worktree_root.join(text)),
-            repository: table.get("repository", value::line),
+            repository,
             profile: table.get("profile", value::line).unwrap_or_else(|| defaults.profile.clone()),
             user: table.get("user", value::user),
             limits: limits(table.section("limits"), defaults.limits),

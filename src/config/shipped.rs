@@ -27,6 +27,7 @@ fn keys() -> BTreeSet<(String, String)> {
         "defaults",
         "defaults.limits",
         "repositories.r",
+        "repositories.r.verify",
         "profiles.p",
         "instances.i",
         "instances.i.limits",
@@ -60,6 +61,7 @@ fn the_default_file_holds_the_defaults() {
 fn section(table: &str) -> &'static str {
     let heading = match table {
         "repositories.r" => "[repositories.NAME]",
+        "repositories.r.verify" => "[repositories.NAME.verify]",
         "profiles.p" => "[profiles.NAME]",
         "instances.i" => "[instances.NAME]",
         table if table.ends_with(".limits") => "[*.limits]",

@@ -1,7 +1,9 @@
 //! Readers of single values: from a node of the tree to a checked value, or the words for what is wrong with it.
 
 use super::tree::{Node, Value};
+use crate::core::checkout::{Cache, Source};
 use crate::core::limits::{MemoryLimit, TasksMax, Weight, parse_duration};
+use crate::core::refname::check_branch;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -223,12 +225,69 @@ pub(super) fn user(node: &Node) -> Read<String> {
     if name.len() <= 32 && (named || numbered) { Ok(name.to_owned()) } else { Err(format!("{name:?} cannot be a user's name")) }
 }
 
-/// A git branch's name, as far as it must be checked to be safe on a command line (git-check-ref-format(1)).
+/// A git branch's name.
 pub(super) fn branch(node: &Node) -> Read<String> {
     let name = line(node)?;
-    let bad = name.starts_with(['-', '/', '.']) || name.ends_with(['/', '.']) || name.contains("..") || name.contains("//") || name.contains("@{");
-    let bad = bad || name.contains(|c: char| c.is_whitespace() || "~^:?*[\\".contains(c));
-    if bad { Err(format!("{name:?} cannot be a branch")) } else { Ok(name) }
+    match check_branch(&name) {
+        Ok(()) => Ok(name),
+        Err(why) => Err(format!("{name:?} cannot be a branch: {why}")),
+    }
+}
+
+/// A remote's name: what git takes as one level of a ref's name.
+pub(super) fn remote(node: &Node) -> Read<String> {
+    let name = line(node)?;
+    match check_branch(&name) {
+        Ok(()) if !name.contains('/') => Ok(name),
+        _ => Err(format!("{name:?} cannot be the name of a remote; write one that `git remote` lists, such as \"origin\"")),
+    }
+}
+
+/// The URL of a repository.
+pub(super) fn url(node: &Node) -> Read<Source> {
+    match text(node)?.parse()? {
+        Source::Path(path) => Err(format!("{:?} is a path; write it as path, or as \"file://{}\" to have it cloned", path, path.display())),
+        url @ Source::Url(_) => Ok(url),
+    }
+}
+
+/// A part of a commit's author, which git writes as `NAME <EMAIL>`.
+pub(super) fn author(node: &Node) -> Read<String> {
+    let text = line(node)?;
+    if text.contains(['<', '>']) { Err(format!("{text:?} has '<' or '>' in it, which git takes away")) } else { Ok(text) }
+}
+
+/// The program that checks a worktree, and its arguments; it may be a file of the worktree.
+pub(super) fn check_command(node: &Node) -> Read<Vec<String>> {
+    match &node.value {
+        Value::Array(items) if items.first().is_some_and(|first| matches!(&first.value, Value::Text(program) if program.starts_with("./"))) => {
+            let words = items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+            if words.iter().any(|word| word.contains('\0') || word.starts_with("./../")) {
+                Err("names no program of the worktree".to_owned())
+            } else {
+                Ok(words)
+            }
+        }
+        _ => command(node),
+    }
+}
+
+/// A number from 0 to 10.
+pub(super) fn few(node: &Node) -> Read<u32> {
+    let refused = || "must be a number from 0 to 10, without quotes".to_owned();
+    match node.value {
+        Value::Integer(number) => u32::try_from(number).ok().filter(|n| *n <= 10).ok_or_else(refused),
+        _ => Err(refused()),
+    }
+}
+
+/// The names of build caches.
+pub(super) fn caches(node: &Node) -> Read<Vec<Cache>> {
+    let Value::Array(items) = &node.value else { return wrong_type(node, "an array, such as [\"cargo\", \"npm\"]") };
+    let mut caches = items.iter().map(|item| choice(item, &Cache::ALL)).collect::<Read<Vec<_>>>()?;
+    caches.sort_unstable();
+    caches.dedup();
+    Ok(caches)
 }
 
 /// Whether that can be the name of a profile or a repository.

@@ -235,6 +235,7 @@ impl Engine {
                             self.metrics.dispatch_latency(given.elapsed());
                         }
                     }
+                    Event::Entered { attempt, stage } => turn.effects(state.queue.entered(&instance, &invocation, attempt, stage), now),
                     Event::Finished { attempt, report } => {
                         state.progress.remove(&instance);
                         turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
@@ -350,15 +351,17 @@ impl Engine {
         let config = &self.state.config;
         let wanted = config.instance(instance).profile;
         let profile = config.profiles.get(&wanted).ok_or_else(|| anyhow::anyhow!("there is no profile {wanted:?}"))?;
+        let title = stored.spec.title;
         Ok(Work {
             attempt,
-            title: stored.spec.title,
             prompt: stored.spec.prompt,
             resume,
             timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
             budget: stored.spec.budget.map(|b| b - stored.task.cost),
             max_turns: stored.spec.max_turns,
             profile: profile.profile.clone(),
+            checkout: super::checkout::of(config, instance, attempt.task, &stored.task.kind, &title).map(Box::new),
+            title,
         })
     }
 

@@ -30,6 +30,11 @@ pub(super) fn launch(config: &Config, paths: &Paths, name: &InstanceName) -> Lau
     set("CLAUDED_DIRECTORY", instance.directory.display().to_string());
     set("STATE_DIRECTORY", paths.instances.join("instances").join(name.as_str()).display().to_string());
     set("CLAUDED_LINK", paths.link_socket().display().to_string());
+    if let Some(origin) = config.origin(&instance) {
+        for (key, value) in origin.variables() {
+            set(key, value);
+        }
+    }
     if let Some(profile) = config.profiles.get(&instance.profile)
         && let Some(file) = &profile.credential_file
     {

@@ -3,6 +3,7 @@
 use super::output::{Content, Output};
 use super::syntax::{plain, quoted};
 use crate::config::{Api, Config, InstanceConfig, Problems, ProfileConfig};
+use crate::core::checkout::Origin;
 use crate::core::ids::{FLEET_SLICE, InstanceName, UNIT_PREFIX};
 use crate::core::limits::Limits;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,11 @@ fn mounts(path: &Path) -> String {
     format!("[Unit]\nRequiresMountsFor={}\n", quoted(&path.to_string_lossy()))
 }
 
+/// The runner makes the worktree without asking clauded.
+fn repository(config: &Config, instance: &InstanceConfig) -> String {
+    config.origin(instance).iter().flat_map(Origin::variables).map(|(key, value)| environment(key, &value)).collect()
+}
+
 fn credential(profile: Option<&ProfileConfig>) -> String {
     let Some((profile, file)) = profile.and_then(|profile| profile.credential_file.as_ref().map(|file| (profile, file))) else { return String::new() };
     let variable = environment("CLAUDED_CREDENTIAL_VARIABLE", &profile.credential_variable);
@@ -109,10 +115,11 @@ fn configured(config: &Config, name: &InstanceName, instance: &InstanceConfig) -
     let directory = &instance.directory;
     let user = instance.user.as_ref().map(|user| format!("User={user}\n")).unwrap_or_default();
     format!(
-        "{}[Service]\n{}{}{user}{}# Its limits are those of {}.\n{LIFTED}",
+        "{}[Service]\n{}{}{user}{}{}# Its limits are those of {}.\n{LIFTED}",
         mounts(directory),
         environment("CLAUDED_WORKTREE_ROOT", &config.fleet.worktree_root.to_string_lossy()),
         environment("CLAUDED_DIRECTORY", &directory.to_string_lossy()),
+        repository(config, instance),
         credential(config.profiles.get(&instance.profile)),
         name.slice(),
     )

@@ -2,6 +2,7 @@
 
 use super::{Batch, SqliteStore, StoredEvent, StoredTask, TaskFilter};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
+use crate::core::delivery::Delivery;
 use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
 use crate::core::instance::{ActiveState, ExitCause, Mark};
 use crate::core::queue::Change;
@@ -68,6 +69,7 @@ fn report(ended: Ended, cost: u64) -> Report {
             oom_kills: None,
         },
         text: "last words\n\u{1f980}".to_owned(),
+        work: Some(Box::new(Delivery { repository: "r".to_owned(), branch: "b".to_owned(), commits: 2, ..Delivery::default() })),
     }
 }
 
@@ -101,11 +103,13 @@ async fn in_state(store: &SqliteStore, target: &str, state: impl Fn(TaskId) -> T
 pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> SqliteStore) {
     let store = open().await;
     let mut expected = Vec::new();
-    let states: [&dyn Fn(TaskId) -> TaskState; 8] = [
+    let states: [&dyn Fn(TaskId) -> TaskState; 10] = [
         &|_| TaskState::Pending { not_before: None },
         &|_| TaskState::Pending { not_before: Some(at(999)) },
         &|id| TaskState::Assigned(placement(id, 1, "a")),
         &|id| TaskState::Running(placement(id, 1, "b-c")),
+        &|id| TaskState::Verifying(placement(id, 1, "b-c")),
+        &|id| TaskState::Publishing(placement(id, 1, "b-c")),
         &|_| TaskState::Succeeded,
         &|_| TaskState::Failed(Reason::Oom),
         &|_| TaskState::Failed(Reason::MemoryPressure),
