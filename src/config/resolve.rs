@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
 use crate::core::profile::{AgentKind, Profile};
@@ -48,13 +48,14 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let defaults = defaults(root.section("defaults"));
     let repositories = repositories(&mut root);
     let profiles = profiles(&mut root);
-    let instances = instances(&mut root, &fleet.worktree_root, &defaults);
+    let team::Drafts { teams, instances } = instances(&mut root, &fleet.worktree_root, &defaults);
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, instances, api, metrics, store };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, api, metrics, store };
     check::whole(&config, tree, &reader);
+    team::whole(&config, tree, &reader);
     (config, reader.finish())
 }
 
@@ -80,7 +81,7 @@ fn defaults(mut table: Section<'_>) -> Defaults {
     defaults
 }
 
-fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
+pub(super) fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
     let said = Limits {
         memory: table.get("memory", value::memory),
         memory_high: table.get("memory-high", value::memory),
@@ -118,7 +119,7 @@ fn repositories(root: &mut Section<'_>) -> BTreeMap<String, Repository> {
     repositories
 }
 
-fn plain_name(name: &str, table: &Section<'_>) {
+pub(super) fn plain_name(name: &str, table: &Section<'_>) {
     if !value::is_plain_name(name) {
         table.problem("", format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
     }
@@ -181,27 +182,41 @@ fn profile(name: &str, mut table: Section<'_>) -> ProfileConfig {
     config
 }
 
-fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) -> BTreeMap<InstanceName, InstanceConfig> {
-    let mut instances = BTreeMap::new();
+/// The teams with their members, and the instances that have a table; that of a member is laid over what its team says.
+fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) -> team::Drafts {
+    let mut drafts = team::drafts(root, worktree_root, defaults);
+    let mut said = BTreeMap::new();
     for (text, mut table) in root.each("instances") {
         let name = text.parse::<InstanceName>();
+        let base = name.as_ref().ok().and_then(|name| drafts.instances.get(name)).cloned().unwrap_or_else(|| InstanceConfig {
+            directory: worktree_root.join(text),
+            repository: None,
+            profile: defaults.profile.clone(),
+            user: None,
+            limits: defaults.limits,
+            autostart: false,
+            member: None,
+        });
         let instance = InstanceConfig {
-            directory: table.get("directory", value::path).unwrap_or_else(|| worktree_root.join(text)),
-            repository: table.get("repository", value::line),
-            profile: table.get("profile", value::line).unwrap_or_else(|| defaults.profile.clone()),
-            user: table.get("user", value::user),
-            limits: limits(table.section("limits"), defaults.limits),
-            autostart: table.get("autostart", value::boolean).unwrap_or(false),
+            directory: table.get("directory", value::path).unwrap_or(base.directory),
+            repository: table.get("repository", value::line).or(base.repository),
+            profile: table.get("profile", value::line).unwrap_or(base.profile),
+            user: table.get("user", value::user).or(base.user),
+            limits: limits(table.section("limits"), base.limits),
+            autostart: table.get("autostart", value::boolean).unwrap_or(base.autostart),
+            member: base.member,
         };
         match name {
+            Ok(name) if drafts.is_away(&name) => {}
             Ok(name) => {
-                instances.insert(name, instance);
+                said.insert(name, instance);
             }
             Err(error) => table.problem("", error.to_string()),
         }
         table.finish();
     }
-    instances
+    drafts.instances.extend(said);
+    drafts
 }
 
 fn api(mut table: Section<'_>, paths: &Paths) -> Api {

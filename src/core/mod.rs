@@ -9,5 +9,6 @@ pub mod profile;
 pub mod queue;
 pub mod retry;
 pub mod task;
+pub mod team;
 pub mod usage;
 pub mod verdict;
