@@ -92,7 +92,10 @@ fn every_key_is_in_the_default_file_and_in_the_manual() {
     // `key = …`, or the heading of a table.
     let says = |key: &str, line: &str| line.trim_start_matches(['#', ' ', '[']).strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', '.', ']']));
     for (table, key) in keys() {
-        let said = DEFAULT.lines().any(|line| says(&key, line)) || DEFAULT.contains(&format!("[{table}.{key}]")) || DEFAULT.contains(&format!(".{key}."));
+        let said = DEFAULT.lines().any(|line| says(&key, line))
+            || DEFAULT.contains(&format!("[{table}.{key}]"))
+            || DEFAULT.contains(&format!(".{key}."))
+            || DEFAULT.contains(&format!(".{key}]"));
         assert!(said, "config/clauded.toml lacks {table}.{key}");
         let told = if table.is_empty() { MANUAL.contains(&format!("\n.Ss [{key}")) } else { section(&table).contains(&format!(".It Ic {key}\n")) };
         assert!(told, "clauded.toml.5 lacks {table}.{key}");

@@ -348,8 +348,7 @@ impl Engine {
         let stored = self.store.task(attempt.task).await?.ok_or_else(|| anyhow::anyhow!("it is not in the store"))?;
         let resume = if resume { self.store.last_session(attempt.task, instance).await? } else { None };
         let config = &self.state.config;
-        let wanted = config.instance(instance).profile;
-        let profile = config.profiles.get(&wanted).ok_or_else(|| anyhow::anyhow!("there is no profile {wanted:?}"))?;
+        let profile = config.profile_of(instance).ok_or_else(|| anyhow::anyhow!("there is no profile {:?}", config.instance(instance).profile))?;
         Ok(Work {
             attempt,
             title: stored.spec.title,
@@ -358,7 +357,7 @@ impl Engine {
             timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
             budget: stored.spec.budget.map(|b| b - stored.task.cost),
             max_turns: stored.spec.max_turns,
-            profile: profile.profile.clone(),
+            profile,
         })
     }
 
