@@ -64,6 +64,8 @@ pub(super) enum Input {
     Progress(InstanceName, Progress),
     /// A runner takes no more tasks.
     Draining(InstanceName),
+    /// An instance is stopped for good.
+    Retired(InstanceName),
     /// That connection of a runner is gone.
     Unlinked(InstanceName, InvocationId, u64),
     /// The supervisor saw something.
@@ -247,6 +249,7 @@ impl Engine {
                 self.logs.notify_waiters();
             }
             Input::Draining(instance) => state.queue.draining(&instance),
+            Input::Retired(instance) => turn.effects(state.queue.retired(&instance), now),
             Input::Unlinked(instance, invocation, connection) => {
                 self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {

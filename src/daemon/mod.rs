@@ -7,6 +7,7 @@ mod identity;
 mod launch;
 mod link;
 mod log;
+mod retire;
 mod runners;
 mod scrape;
 mod sockets;
