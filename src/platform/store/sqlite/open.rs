@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The schema's versions, embedded in the program.
@@ -42,7 +43,7 @@ impl SqliteStore {
         let writer = pool().max_connections(1).connect_with(writing).await.map_err(fault("open"))?;
         MIGRATIONS.run(&writer).await.map_err(|error| fault("migrate")(sqlx::Error::from(error)))?;
         let readers = pool().max_connections(READERS).connect_with(reading).await.map_err(fault("open"))?;
-        Ok(Self { path: path.into(), writer, readers })
+        Ok(Self { path: path.into(), writer, readers, head: Arc::default(), heads: Arc::default() })
     }
 }
 
