@@ -65,6 +65,12 @@ pub struct Actor {
     pub origin: String,
 }
 
+impl Default for Actor {
+    fn default() -> Self {
+        Self::clauded()
+    }
+}
+
 impl Actor {
     /// clauded itself.
     pub fn clauded() -> Self {
@@ -116,6 +122,14 @@ impl Actor {
             subject: None,
             details: "{}".to_owned(),
         }
+    }
+}
+
+impl Who {
+    /// What a person who asks for that one means: a name alone is a user's.
+    pub fn asked_for(text: &str) -> String {
+        let whole = text.contains(':') || ["clauded", "token", "anyone", "supervisor"].contains(&text);
+        if whole { text.to_owned() } else { format!("user:{text}") }
     }
 }
 

@@ -46,7 +46,7 @@ fn the_canonical_form_stays() {
             r#"[1,{"at":0,"who":"token","uid":null,"pid":null,"acting":null,"origin":"unix","what":"x","instance":null,"task":null,"subject":"lock src/**","details":"{\"a\":1}"}]"#
         )
     );
-    assert_eq!(chain.add(&row).hash.to_string(), "HASH");
+    assert_eq!(chain.add(&row).hash.to_string(), "78f6431d6a90023e0b64976bcda37119ff86aaa3a2eb80e01ae282204f3b40b3");
 }
 
 #[test]

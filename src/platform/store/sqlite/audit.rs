@@ -11,10 +11,8 @@ const TRIM_STEP: i64 = 10_000;
 /// Rows that are read at a time for the check.
 const CHECK_STEP: i64 = 2_000;
 
-/// All rows of a batch in one statement: each statement costs a turn of the thread that SQLite runs in.
 const INSERT: &str = "INSERT INTO audit (seq, at, who, uid, pid, acting, origin, what, instance, task, subject, details, hash) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, \
-     value ->> 11, value ->> 12 FROM json_each(?1)";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 const SELECT: &str = "SELECT seq, at, who, uid, pid, acting, origin, what, instance, task, subject, details, hash FROM audit";
 
 /// A row as it stands in the file.
@@ -58,20 +56,29 @@ fn place(row: Option<(i64, String)>) -> Result<Chain, Fault> {
 
 /// Adds rows at the end of the chain.
 pub(super) async fn append(connection: &mut SqliteConnection, chain: &mut Chain, entries: &[Entry]) -> Result<(), Fault> {
-    if entries.is_empty() {
-        return Ok(());
+    for entry in entries {
+        let Chain { seq, hash } = chain.add(entry);
+        sqlx::query(INSERT)
+            .bind(seq)
+            .bind(entry.at)
+            .bind(&entry.who)
+            .bind(entry.uid)
+            .bind(entry.pid)
+            .bind(entry.acting)
+            .bind(&entry.origin)
+            .bind(&entry.what)
+            .bind(entry.instance.as_deref())
+            .bind(entry.task)
+            .bind(entry.subject.as_deref())
+            .bind(&entry.details)
+            .bind(hash.to_string())
+            .execute(&mut *connection)
+            .await?;
     }
-    let row = |e: &Entry| {
-        let Chain { seq, hash } = chain.add(e);
-        let key = (seq, e.at, &e.who, e.uid, e.pid, e.acting, &e.origin, &e.what, &e.instance, e.task, &e.subject, &e.details, hash);
-        serde_json::to_value(key)
-    };
-    let table: Vec<_> = entries.iter().map(row).collect::<Result<_, _>>().map_err(|error| Fault::Refused(error.to_string()))?;
-    sqlx::query(INSERT).bind(serde_json::Value::from(table).to_string()).execute(connection).await?;
     Ok(())
 }
 
-/// The query of a page. Every filter but the time follows an index or the number.
+/// The query of a page. It follows the task's index, or the numbers from one end until the page is full.
 pub(super) fn page(filter: &AuditFilter) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(SELECT);
     let (from, to) = (filter.after.unwrap_or(0), filter.before.unwrap_or(i64::MAX));
@@ -120,6 +127,23 @@ impl SqliteStore {
     pub async fn audit_head(&self) -> Result<Chain, StoreError> {
         let found = async { last(&mut *self.readers.acquire().await?).await };
         found.await.map_err(self.at("read the audit's end"))
+    }
+
+    /// Whether that place is one of the chain's, or of a row that has been removed for age.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn has_audit(&self, place: Chain) -> Result<bool, StoreError> {
+        let work = async {
+            let mut connection = self.readers.acquire().await?;
+            let begin = anchor(&mut connection).await?;
+            if place.seq <= begin.seq {
+                return Ok(place.seq < begin.seq || place.hash == begin.hash);
+            }
+            let hash: Option<String> = sqlx::query_scalar("SELECT hash FROM audit WHERE seq = ?1").bind(place.seq).fetch_optional(&mut *connection).await?;
+            Ok(hash.is_some_and(|hash| hash == place.hash.to_string()))
+        };
+        work.await.map_err(self.at("compare the audit's head"))
     }
 
     /// The end of the audit's chain, whenever it has moved.
