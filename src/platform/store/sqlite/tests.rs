@@ -1,5 +1,7 @@
 //! The contract on SQLite, and what is SQLite's own: the file, its damage, a full disk, its plans.
 
+mod audit;
+
 use super::{SqliteStore, read};
 use crate::platform::store::contract::{self, adding};
 use crate::platform::store::{Batch, StoreError};
