@@ -8,24 +8,30 @@ mod read;
 mod resolve;
 #[cfg(test)]
 mod shipped;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod user;
 mod value;
 
-pub use persist::{PersistError, persist_limits};
+pub use persist::{PersistError, Persisted, TeamChange, persist_limits, persist_team, remove_team};
 pub use problem::{Problem, Problems};
+pub use team::{CLASSIC, RoleConfig, TeamConfig};
 
 use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
 use crate::core::profile::Profile;
 use crate::core::refname::BranchTemplate;
+use crate::core::team::{Member, TeamName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What is there without being written; every file is laid over it.
+const BUILT_IN: &str = include_str!("built-in.toml");
 
 /// The whole configuration, checked; every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +42,11 @@ pub struct Config {
     pub defaults: Defaults,
     /// `[repositories.NAME]`
     pub repositories: BTreeMap<String, Repository>,
-    /// `[profiles.NAME]`, the built-in `claude` included.
+    /// `[profiles.NAME]`, the built-in `claude` and `gemini` included.
     pub profiles: BTreeMap<String, ProfileConfig>,
-    /// `[instances.NAME]`
+    /// `[teams.NAME]`
+    pub teams: BTreeMap<TeamName, TeamConfig>,
+    /// `[instances.NAME]`, and the members of the teams.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
     /// `[api]`
     pub api: Api,
@@ -151,6 +159,8 @@ pub struct InstanceConfig {
     pub limits: Limits,
     /// `autostart`: started at boot.
     pub autostart: bool,
+    /// Where it belongs, if it is a member of a team.
+    pub member: Option<Member>,
 }
 
 /// Where the API listens.
@@ -228,7 +238,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them, at once.
     pub fn from_texts(texts: &[(PathBuf, String)], paths: &Paths) -> Result<Self, Problems> {
-        let mut tree = tree::Table::new();
+        let mut tree = built_in();
         let mut problems = Vec::new();
         for (file, text) in texts {
             match tree::parse(file, text) {
@@ -246,7 +256,7 @@ impl Config {
 
     /// What holds where nothing is configured.
     pub fn default_for(paths: &Paths) -> Self {
-        resolve::resolve(&tree::Table::new(), paths).0
+        resolve::resolve(&built_in(), paths).0
     }
 
     /// Whose usage limits an instance works under.
@@ -270,6 +280,12 @@ impl Config {
             user: None,
             limits: self.defaults.limits,
             autostart: false,
+            member: None,
         })
     }
+}
+
+/// The tree under all files. That the text is right is a test's to tell.
+fn built_in() -> tree::Table {
+    tree::parse(Path::new("(built in)"), BUILT_IN).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
 use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
@@ -49,13 +49,15 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let defaults = defaults(root.section("defaults"));
     let repositories = repositories(&mut root, &fleet.worktree_root);
     let profiles = profiles(&mut root);
-    let instances = instances(&mut root, &fleet.worktree_root, &defaults, &repositories);
+    let roots = Roots { fleet: &fleet.worktree_root, repositories: &repositories };
+    let team::Drafts { teams, instances } = instances(&mut root, &roots, &defaults);
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, instances, api, metrics, store };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, api, metrics, store };
     check::whole(&config, tree, &reader);
+    team::whole(&config, tree, &reader);
     (config, reader.finish())
 }
 
@@ -81,7 +83,7 @@ fn defaults(mut table: Section<'_>) -> Defaults {
     defaults
 }
 
-fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
+pub(super) fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
     let said = Limits {
         memory: table.get("memory", value::memory),
         memory_high: table.get("memory-high", value::memory),
@@ -156,7 +158,7 @@ fn verify(table: &mut Section<'_>) -> Option<Verify> {
     Some(verify)
 }
 
-fn plain_name(name: &str, table: &Section<'_>) {
+pub(super) fn plain_name(name: &str, table: &Section<'_>) {
     if !value::is_plain_name(name) {
         table.problem("", format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
     }
@@ -220,34 +222,55 @@ fn profile(name: &str, mut table: Section<'_>) -> ProfileConfig {
     config
 }
 
-fn instances(
-    root: &mut Section<'_>,
-    worktree_root: &Path,
-    defaults: &Defaults,
-    repositories: &BTreeMap<String, Repository>,
-) -> BTreeMap<InstanceName, InstanceConfig> {
-    let mut instances = BTreeMap::new();
+/// Where worktrees are.
+pub(super) struct Roots<'a> {
+    fleet: &'a Path,
+    repositories: &'a BTreeMap<String, Repository>,
+}
+
+impl Roots<'_> {
+    /// Those of a repository, or of none.
+    pub(super) fn of(&self, repository: Option<&str>) -> &Path {
+        repository.and_then(|name| self.repositories.get(name)).map_or(self.fleet, |repository| &repository.worktree_root)
+    }
+}
+
+/// The teams with their members, and the instances that have a table; that of a member is laid over what its team says.
+fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> team::Drafts {
+    let mut drafts = team::drafts(root, roots, defaults);
+    let mut said = BTreeMap::new();
     for (text, mut table) in root.each("instances") {
         let name = text.parse::<InstanceName>();
         let repository = table.get("repository", value::line);
-        let worktree_root = repository.as_ref().and_then(|name| repositories.get(name)).map_or(worktree_root, |repository| &repository.worktree_root);
+        let base = name.as_ref().ok().and_then(|name| drafts.instances.get(name)).cloned().unwrap_or_else(|| InstanceConfig {
+            directory: roots.of(repository.as_deref()).join(text),
+            repository: None,
+            profile: defaults.profile.clone(),
+            user: None,
+            limits: defaults.limits,
+            autostart: false,
+            member: None,
+        });
         let instance = InstanceConfig {
-            directory: table.get("directory", value::path).unwrap_or_else(|| worktree_root.join(text)),
-            repository,
-            profile: table.get("profile", value::line).unwrap_or_else(|| defaults.profile.clone()),
-            user: table.get("user", value::user),
-            limits: limits(table.section("limits"), defaults.limits),
-            autostart: table.get("autostart", value::boolean).unwrap_or(false),
+            directory: table.get("directory", value::path).unwrap_or(base.directory),
+            repository: repository.or(base.repository),
+            profile: table.get("profile", value::line).unwrap_or(base.profile),
+            user: table.get("user", value::user).or(base.user),
+            limits: limits(table.section("limits"), base.limits),
+            autostart: table.get("autostart", value::boolean).unwrap_or(base.autostart),
+            member: base.member,
         };
         match name {
+            Ok(name) if drafts.is_away(&name) => {}
             Ok(name) => {
-                instances.insert(name, instance);
+                said.insert(name, instance);
             }
             Err(error) => table.problem("", error.to_string()),
         }
         table.finish();
     }
-    instances
+    drafts.instances.extend(said);
+    drafts
 }
 
 fn api(mut table: Section<'_>, paths: &Paths) -> Api {

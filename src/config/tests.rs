@@ -122,7 +122,7 @@ fn every_kind_of_bad_value_is_refused_with_a_remedy() {
         ("[profiles.p]\npressure-percent = 101", "must be a number from 1 to 100"),
         ("[profiles.p]\ncredential-variable = \"1A\"", "cannot be an environment variable"),
         ("[profiles.p]\ncredential-file = \"/a\\\\\"", "ends in white space or a backslash"),
-        ("[instances.a]\nprofile = \"b\"", "there is no [profiles.b]; there are claude; add it"),
+        ("[instances.a]\nprofile = \"b\"", "there is no [profiles.b]; there are claude, gemini; add it"),
         ("[instances.a]\nrepository = \"b\"", "there is no [repositories.b]; add it"),
         ("[instances.a]\nuser = \"root\"", "root may not use permission-mode"),
         ("[instances.a]\nuser = \"a b\"", "cannot be a user's name"),
@@ -131,7 +131,7 @@ fn every_kind_of_bad_value_is_refused_with_a_remedy() {
         ("[instances.\"../a\"]", "invalid instance name"),
         ("[api]\nlisten = \"localhost:8888\"", "is not an address with a port"),
         ("[store]\nkeep = true", "is true or false, must be a text"),
-        ("teams = 3", "unknown key; known here: fleet, defaults, repositories, profiles, instances, api, metrics, store"),
+        ("QQ = 3", "unknown key; known here: fleet, defaults, repositories, profiles, team-templates, teams, instances, api, metrics, store"),
         ("[metrics]\nrequire_token = true", "did you mean \"require-token\"?"),
     ] {
         let line = problem(text);
@@ -368,6 +368,10 @@ fn fragment() -> impl Strategy<Value = String> {
         "[instances.a-b]",
         "[[profiles]]",
         "[profiles.claude]",
+        "[teams.a]",
+        "[team-templates.classic.members.boss]",
+        "members",
+        "replicas",
         "memory",
         "limits",
         "directory",

@@ -4,9 +4,12 @@ use super::tree::{Node, Value};
 use crate::core::checkout::{Cache, Source};
 use crate::core::limits::{MemoryLimit, TasksMax, Weight, parse_duration};
 use crate::core::refname::check_branch;
-use std::collections::BTreeMap;
+use crate::core::task::TaskType;
+use crate::core::usage::Usd;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Component, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -103,6 +106,39 @@ pub(super) fn weight(node: &Node) -> Read<Weight> {
 /// A number of processes.
 pub(super) fn tasks(node: &Node) -> Read<TasksMax> {
     number(node)
+}
+
+/// A whole number within bounds.
+pub(super) fn count(node: &Node, bounds: RangeInclusive<u32>) -> Read<u32> {
+    let refused = || format!("must be a whole number from {} to {}, without quotes", bounds.start(), bounds.end());
+    match node.value {
+        Value::Integer(number) => u32::try_from(number).ok().filter(|number| bounds.contains(number)).ok_or_else(refused),
+        _ => Err(refused()),
+    }
+}
+
+/// An amount of money, more than nothing.
+pub(super) fn dollars(node: &Node) -> Read<Usd> {
+    let dollars = match node.value {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 dollars")]
+        Value::Integer(number) => number as f64,
+        Value::Float(number) => number,
+        _ => return wrong_type(node, "a number of US dollars such as 10.0, without quotes"),
+    };
+    let amount = Usd::from_dollars(dollars);
+    if dollars.is_finite() && amount > Usd(0) { Ok(amount) } else { Err(format!("{dollars} is no amount to spend; write a number of US dollars above 0")) }
+}
+
+/// Words by which tasks find who does them; the same as a task's type can be.
+pub(super) fn words(node: &Node) -> Read<Vec<String>> {
+    let Value::Array(items) = &node.value else { return wrong_type(node, "an array of words, such as [\"frontend\", \"testing\"]") };
+    let word = |item: &Node| {
+        let word = text(item)?;
+        let fits = word.parse::<TaskType>().is_ok();
+        fits.then(|| word.to_owned()).ok_or_else(|| format!("{word:?} is no such word; use 1 to 32 lower-case letters, digits and dashes"))
+    };
+    let words: BTreeSet<String> = items.iter().map(word).collect::<Result<_, _>>()?;
+    Ok(words.into_iter().collect())
 }
 
 /// A share from 1 to 100.

@@ -45,6 +45,11 @@ impl InstanceName {
         format!("{UNIT_PREFIX}-{}.slice", self.0)
     }
 
+    /// The target that starts and stops a team of this name, `claude-code-NAME.target`.
+    pub fn target(&self) -> String {
+        format!("{UNIT_PREFIX}-{}.target", self.0)
+    }
+
     /// The instance of a unit name, if it is one of ours and its name is valid.
     pub fn from_unit(unit: &str) -> Option<Self> {
         unit.strip_prefix(UNIT_PREFIX)?.strip_prefix('@')?.strip_suffix(".service")?.parse().ok()

@@ -12,5 +12,6 @@ pub mod queue;
 pub mod refname;
 pub mod retry;
 pub mod task;
+pub mod team;
 pub mod usage;
 pub mod verdict;

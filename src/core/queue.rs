@@ -4,6 +4,7 @@
 //! throws this queue away and loads it again: the store is the truth, this is its working copy.
 
 mod index;
+mod retire;
 
 use super::attempt::{Ended, Reason, Report};
 use super::delivery::Stage;

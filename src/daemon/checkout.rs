@@ -18,12 +18,19 @@ pub(super) fn of(config: &Config, instance: &InstanceName, task: TaskId, kind: &
     let name = said.repository?;
     let repository = config.repositories.get(&name)?;
     let id = id(instance);
-    let branch = repository.branch.name(Naming { id: id.as_str(), instance: instance.as_str(), kind: kind.as_str(), title, task: task.0 });
+    let shared = said.member.filter(|member| member.shared);
+    let branch = match &shared {
+        // One for the worktree, whatever is done in it.
+        Some(member) => {
+            let (team, id) = (member.team.as_str(), self::id(&member.team));
+            repository.branch.name(Naming { id: id.as_str(), instance: team, kind: "team", title: team, task: 0 })
+        }
+        None => repository.branch.name(Naming { id: id.as_str(), instance: instance.as_str(), kind: kind.as_str(), title, task: task.0 }),
+    };
     Some(Checkout {
         origin: repository.origin(&name),
         branch,
-        // One worktree for several members comes with the teams.
-        shared: false,
+        shared: shared.is_some(),
         id,
         kind: kind.clone(),
         author: Author {
@@ -56,6 +63,19 @@ mod tests {
         assert_eq!((checkout.author.name.as_str(), checkout.author.email.as_str()), ("Claude Code (a)", "bot@example.org"));
         assert_eq!(checkout.origin.store, std::path::Path::new("/srv/w/.repositories/shop.git"));
         assert_eq!((config.instance(&name).directory, checkout.verify_attempts), ("/srv/w/a".into(), 2));
+        assert!(!checkout.shared);
         assert_eq!(of(&config, &"b".parse().expect("a name"), TaskId(3), &kind, "x"), None);
+    }
+
+    #[test]
+    fn members_that_share_a_worktree_share_its_branch() {
+        let text = "[repositories.shop]\nurl = \"git@example.org:shop.git\"\n[teams.feature-a]\ntemplate = \"classic\"\nrepository = \"shop\"\n";
+        let config = Config::from_texts(&[("a.toml".into(), text.to_owned())], &Paths::system()).expect("valid");
+        let checkout = |member: &str, title: &str| of(&config, &member.parse().expect("a name"), TaskId(1), &TaskType::default(), title).expect("it has one");
+        let (boss, worker) = (checkout("feature-a-boss", "Plan it"), checkout("feature-a-worker-2", "Do it"));
+        let team = id(&"feature-a".parse().expect("a name"));
+        assert_eq!((boss.branch.as_str(), boss.shared), (format!("claude-{team}/team/feature-a").as_str(), true));
+        assert_eq!(boss.branch, worker.branch);
+        assert_ne!(boss.id, worker.id);
     }
 }

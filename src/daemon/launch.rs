@@ -44,7 +44,8 @@ pub(super) fn launch(config: &Config, paths: &Paths, name: &InstanceName) -> Lau
     if let Some(user) = &instance.user {
         tracing::warn!(instance = %name, "the process supervisor runs every instance as its own user; user = {user:?} is not in force");
     }
-    Launch { program: vec![runner_of(std::env::current_exe().ok().as_deref()).display().to_string()], environment, limits: instance.limits }
+    let program = vec![runner_of(std::env::current_exe().ok().as_deref()).display().to_string()];
+    Launch { program, environment, limits: instance.limits, around: config.around(name) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod identity;
 mod launch;
 mod link;
 mod log;
+mod retire;
 mod runners;
 mod scrape;
 mod sockets;

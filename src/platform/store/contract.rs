@@ -266,6 +266,11 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     assert_eq!(store.last_session(task.id, &name("a")).await.expect("readable"), Some(session(1)));
     assert_eq!(store.last_session(task.id, &name("c")).await.expect("readable"), None);
     assert_eq!(store.live_tasks().await.expect("readable").len(), 2);
+    // Both reports say when; what is added up by instance begins with those that ended then.
+    let ended = store.attempts(task.id).await.expect("readable")[1].report.as_ref().expect("a report").finished;
+    let spent = store.spent_since(ended).await.expect("readable");
+    assert_eq!(spent, [(name("a"), Usd(12)), (name("b"), Usd(30))].into());
+    assert_eq!(store.spent_since(at(ended.as_second() + 1)).await.expect("readable"), [].into());
 }
 
 pub(super) async fn lists_are_filtered_and_paged_newest_first(open: impl AsyncFn() -> SqliteStore) {
