@@ -5,7 +5,7 @@ use crate::config::{self, Config};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
 use crate::daemon::engine::Input;
-use crate::daemon::{scrape, view};
+use crate::daemon::{checkout, scrape, view};
 use crate::http::service::{Answer, Caller, Instances, ServiceError};
 use crate::platform::units::{Done, UnitError};
 use crate::proto::api;
@@ -76,6 +76,8 @@ impl Instances for Verbs {
                 let config = state.config.instance(&asked);
                 let detail = api::InstanceDetail {
                     instance: view::instance(state, &asked),
+                    id: checkout::id(&asked).to_string(),
+                    repository: config.repository,
                     unit: asked.unit(),
                     directory: config.directory.display().to_string(),
                     profile: config.profile,
