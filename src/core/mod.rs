@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod lock;
 pub mod profile;
 pub mod queue;
 pub mod retry;
