@@ -58,11 +58,6 @@ impl Fleet {
         self.problem.as_deref()
     }
 
-    /// The instance whose runner that process is.
-    pub(super) fn with_main_pid(&self, pid: u32) -> Option<&InstanceName> {
-        self.seen.values().find(|o| o.main_pid == pid && pid != 0).map(|o| &o.name)
-    }
-
     /// The fleet's cgroup below the root of the hierarchy, if it has one.
     pub(super) fn control_group(&self) -> Option<&str> {
         self.control_group.as_deref()

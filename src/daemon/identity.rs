@@ -1,6 +1,6 @@
 //! Who is calling, as the kernel says: `SO_PEERCRED`, then the process's cgroup, then its unit, then the instance.
 
-use super::engine::Input;
+use super::runners::Runners;
 use crate::config::Config;
 use crate::core::ids::{InstanceName, UNIT_PREFIX};
 use crate::http::Peer;
@@ -10,24 +10,23 @@ use nix::unistd::{Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::{mpsc, oneshot};
 
 /// The sub-cgroup of an instance's service in which its runner lives, alone.
 const RUNNER_GROUP: &str = "runner";
 
 /// Answers who a process is.
 pub(super) struct Identity {
-    /// Under the process supervisor a runner is known by its process ID, which the supervisor has from its own fork.
-    by_pid: Option<mpsc::Sender<Input>>,
+    /// Under the process supervisor a runner is known by its process ID.
+    runners: Option<Arc<Runners>>,
     /// The uid of the daemon: in `--user` mode its own user is the operator.
     own_uid: u32,
     config: Arc<RwLock<Arc<Config>>>,
 }
 
 impl Identity {
-    /// `config` is the one that all share; `by_pid` is given under the process supervisor.
-    pub(super) fn new(config: Arc<RwLock<Arc<Config>>>, by_pid: Option<mpsc::Sender<Input>>) -> Self {
-        Self { by_pid, own_uid: nix::unistd::geteuid().as_raw(), config }
+    /// `config` is the one that all share; `runners` is given under the process supervisor.
+    pub(super) fn new(config: Arc<RwLock<Arc<Config>>>, runners: Option<Arc<Runners>>) -> Self {
+        Self { runners, own_uid: nix::unistd::geteuid().as_raw(), config }
     }
 
     /// A new configuration is in force, for all who share it.
@@ -41,13 +40,9 @@ impl Identity {
     }
 
     /// The instance whose runner that process is, or why it is none.
-    pub(super) async fn runner(&self, pid: u32) -> Result<InstanceName, String> {
-        if let Some(engine) = &self.by_pid {
-            let (reply, answer) = oneshot::channel();
-            let look = Input::Ask(Box::new(move |state| drop(reply.send(state.fleet.with_main_pid(pid).cloned()))));
-            engine.send(look).await.map_err(|_| "clauded is stopping".to_owned())?;
-            let found = answer.await.map_err(|_| "clauded is stopping".to_owned())?;
-            return found.ok_or_else(|| format!("process {pid} is not a runner that this clauded has started or adopted"));
+    pub(super) fn runner(&self, pid: u32) -> Result<InstanceName, String> {
+        if let Some(runners) = &self.runners {
+            return runners.with_pid(pid).ok_or_else(|| format!("process {pid} is not a runner that this clauded has started or adopted"));
         }
         let path = cgroup::of_process(pid).map_err(|e| format!("the cgroup of process {pid} cannot be read: {e}"))?;
         match instance_of(&path) {
@@ -61,7 +56,10 @@ impl Identity {
     pub(super) fn caller(&self, peer: Peer) -> Caller {
         let path = cgroup::of_process(peer.pid);
         let trusted = peer.uid == 0 || peer.uid == self.own_uid;
-        let role = role(path.as_deref(), trusted, || is_member(peer.uid) && !self.runs_agents(peer.uid));
+        let role = match self.runners.as_ref().and_then(|runners| runners.around(peer.pid)) {
+            Some(name) => Role::Agent(name),
+            None => role(path.as_deref(), trusted, || is_member(peer.uid) && !self.runs_agents(peer.uid)),
+        };
         let description = match (&role, &path) {
             (Role::Agent(name), _) => format!("instance {name} (uid {}, process {})", peer.uid, peer.pid),
             (Role::Reader, Err(_)) => format!("uid {}, a process that cannot be seen", peer.uid),

@@ -78,7 +78,7 @@ async fn converse(stream: UnixStream, number: u64, identity: &Identity, seats: &
     let peer = stream.peer_cred()?;
     let pid = peer.pid().and_then(|p| u32::try_from(p).ok()).unwrap_or_default();
     let (read, mut write) = stream.into_split();
-    let found = identity.runner(pid).await;
+    let found = identity.runner(pid);
     // Else it may be about another process that has got its number.
     let found = if http::is_there(write.as_ref()) { found } else { Err("it has gone".to_owned()) };
     let instance = match found {

@@ -7,11 +7,12 @@ mod identity;
 mod launch;
 mod link;
 mod log;
+mod runners;
 mod scrape;
-mod service;
 mod sockets;
 mod start;
 mod turn;
+mod verbs;
 mod view;
 
 pub use start::run;

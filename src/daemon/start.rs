@@ -4,8 +4,9 @@ use super::args::Args;
 use super::engine::{Engine, Input};
 use super::identity::Identity;
 use super::log::Logs;
-use super::service::Verbs;
+use super::runners::Runners;
 use super::sockets::{Sockets, token};
+use super::verbs::Verbs;
 use super::{launch, link};
 use crate::config::{Config, Paths, Problems, Supervisor};
 use crate::core::ids::InstanceName;
@@ -179,14 +180,14 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
              say them with: systemctl --user edit claude-code@NAME"
         );
     }
-    let by_pid = (units.supervisor() == "process").then(|| inputs.clone());
-    let identity = Arc::new(Identity::new(shared.clone(), by_pid));
+    let runners = Arc::new(Runners::default());
+    let known_by_pid = units.supervisor() == "process";
+    let identity = Arc::new(Identity::new(shared.clone(), known_by_pid.then(|| runners.clone())));
     let running = tokio::spawn(engine.run(receiver));
     let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
     let (caught_up, mut seen_all) = watch::channel(false);
-    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), autostart, caught_up));
+    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), runners, autostart, caught_up));
     let links = link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone(), metrics.clone());
-    let known_by_pid = units.supervisor() == "process";
     let mut runners_found = seen_all.clone();
     tokio::spawn(async move {
         if known_by_pid {
@@ -221,10 +222,19 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     };
     let tcp = sockets.tcp.map(tokio::net::TcpListener::from_std).transpose()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let api = tokio::spawn(server.run(tokio::net::UnixListener::from_std(sockets.api)?, tcp, async {
-        // The sender going away means the same.
-        let _ = stopped.await;
-    }));
+    let unix = tokio::net::UnixListener::from_std(sockets.api)?;
+    let mut agents_known = seen_all.clone();
+    let api = tokio::spawn(async move {
+        if known_by_pid {
+            // As for the runners: an agent must not pass for a person.
+            let _ = tokio::time::timeout(SEEN_ALL, agents_known.wait_for(|all| *all)).await;
+        }
+        let stop = async {
+            // The sender going away means the same.
+            let _ = stopped.await;
+        };
+        server.run(unix, tcp, stop).await;
+    });
     // Who waits for READY then finds the fleet as it is. Without its supervisor clauded serves too, and says what is wrong.
     let _ = tokio::time::timeout(SEEN_ALL, seen_all.wait_for(|all| *all)).await;
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
@@ -283,11 +293,13 @@ async fn watch_units(
     mut seen: mpsc::Receiver<UnitEvent>,
     engine: mpsc::Sender<Input>,
     units: Units,
+    runners: Arc<Runners>,
     mut autostart: Vec<InstanceName>,
     caught_up: watch::Sender<bool>,
 ) {
     while let Some(event) = seen.recv().await {
         let complete = event == UnitEvent::CaughtUp;
+        runners.take(&event);
         if engine.send(Input::Unit(event)).await.is_err() {
             return;
         }

@@ -22,6 +22,9 @@ use tokio::net::UnixStream;
 /// What anyone may ask on TCP without a token.
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
 
+/// What agents may do beside reading, each as itself alone: method and route.
+const AGENTS: &[(&str, &str)] = &[];
+
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -79,9 +82,14 @@ pub(super) fn admit(access: &Access, route: &str, request: &mut Request) -> Resu
         }
         None => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request came from nowhere; please report it")),
     };
-    if !only_reads(request.method()) && caller.role != Role::Operator {
+    let allowed = match &caller.role {
+        Role::Operator => true,
+        Role::Agent(_) => only_reads(request.method()) || AGENTS.contains(&(request.method().as_str(), route)),
+        Role::Reader => only_reads(request.method()),
+    };
+    if !allowed {
         let may = match &caller.role {
-            Role::Agent(name) => format!("the agent of instance {name}, and agents may only read"),
+            Role::Agent(name) => format!("the agent of instance {name}, and agents may not do that"),
             Role::Reader | Role::Operator => "and may only read".to_owned(),
         };
         let detail = format!(

@@ -211,3 +211,21 @@ fn limits_that_are_kept_at_the_same_time_are_all_kept() {
     let lost: Vec<_> = names.iter().filter(|name| !text.contains(&format!("instances.{name}.limits"))).collect();
     assert!(lost.is_empty(), "{lost:?} are not in\n{text}");
 }
+
+/// Where no unit says so, the kernel does all the same: who descends from a runner, or is in its cgroup, is its agent, even one
+/// whose parents are gone.
+#[test]
+fn an_agent_is_known_as_the_agent_of_its_instance() {
+    let world = World::new("[profiles.shell]\nagent = \"command\"\ncommand = [\"sh\"]\n[instances.a]\nprofile = \"shell\"");
+    world.instance("a");
+    let ctl = format!("CLAUDED_SOCKET={} {} task add --instance a true", world.path("run/api.sock").display(), env!("CARGO_BIN_EXE_claudectl"));
+    for (prompt, file) in
+        [(format!("{ctl} 2>direct; true"), "direct"), (format!("mkfifo end; (setsid sh -c 'exec 3>end; {ctl} 2>orphan' &); cat end"), "orphan")]
+    {
+        let task = world.wait(&world.add("a", &prompt));
+        assert_eq!(task["state"], "succeeded", "{task:#}");
+        let refusal = std::fs::read_to_string(world.path("worktrees/a").join(file)).expect("it was refused");
+        assert!(refusal.contains("you are instance a (uid") && refusal.contains("agents may not do that"), "{refusal}");
+    }
+    assert!(world.json(&["task", "list", "--all"]).as_array().is_some_and(|tasks| tasks.len() == 2), "nothing was added");
+}

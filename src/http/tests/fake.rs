@@ -1,7 +1,7 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::{Answer, Caller, Role, Service, ServiceError, TaskQuery};
+use crate::http::service::{Answer, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use http_body_util::BodyExt;
@@ -68,7 +68,7 @@ pub(super) fn task(id: i64) -> api::Task {
     }
 }
 
-impl Service for Fake {
+impl Instances for Fake {
     fn instances(&self) -> Answer<'_, Vec<api::Instance>> {
         let instance = |name: &str, active: &str, task| api::Instance { name: name.into(), active: active.into(), task, ..Default::default() };
         ready(vec![instance("a", "active", Some(1)), instance("b", "active", None), instance("c", "failed", None)])
@@ -97,6 +97,9 @@ impl Service for Fake {
         self.did(format!("limits {name} {:?}", limits.memory));
         ready(done("set"))
     }
+}
+
+impl Tasks for Fake {
     fn add_task(&self, _: Caller, new: api::NewTask) -> Answer<'_, api::Task> {
         self.did(format!("add {} for {:?}", new.prompt, new.instance));
         ready(task(7))
@@ -124,6 +127,9 @@ impl Service for Fake {
             Ok(api::LogChunk { attempt: attempt.unwrap_or(1), offset, next: offset, text: format!("wait={wait}"), complete: false })
         })
     }
+}
+
+impl Feeds for Fake {
     fn events(&self, after: i64, limit: u32) -> Answer<'_, Vec<api::Event>> {
         ready(self.events.lock().unwrap().iter().filter(|e| e.id > after).take(limit as usize).cloned().collect())
     }

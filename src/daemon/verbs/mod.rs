@@ -1,0 +1,114 @@
+//! The API's verbs, carried out: checked here, decided by the engine, answered when durable. One file a resource.
+
+mod feeds;
+mod instances;
+mod tasks;
+
+use super::engine::{Input, State};
+use super::identity::Identity;
+use super::log::Logs;
+use crate::config::{Paths, PersistError};
+use crate::core::ids::{InstanceName, TaskId};
+use crate::http::service::ServiceError;
+use crate::metrics::Metrics;
+use crate::platform::store::{SqliteStore, StoreError, StoredEvent, StoredTask};
+use crate::platform::units::{UnitError, Units};
+use crate::proto::api;
+use jiff::Timestamp;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+/// What the verbs work with.
+pub(in crate::daemon) struct Verbs {
+    pub(in crate::daemon) engine: mpsc::Sender<Input>,
+    pub(in crate::daemon) units: Units,
+    pub(in crate::daemon) store: SqliteStore,
+    pub(in crate::daemon) metrics: Arc<Metrics>,
+    pub(in crate::daemon) events: broadcast::Sender<api::Event>,
+    pub(in crate::daemon) logs: Logs,
+    pub(in crate::daemon) log_grew: Arc<Notify>,
+    pub(in crate::daemon) paths: Paths,
+    pub(in crate::daemon) cgroups: Option<PathBuf>,
+    pub(in crate::daemon) identity: Arc<Identity>,
+    /// Held while the configuration is written: the file is read, changed and replaced.
+    pub(in crate::daemon) persisting: tokio::sync::Mutex<()>,
+}
+
+fn refused(status: u16, code: &'static str, detail: impl Into<String>) -> ServiceError {
+    ServiceError { status, code, detail: detail.into() }
+}
+
+fn stopping() -> ServiceError {
+    refused(503, "stopping", "clauded is stopping; try again in a moment")
+}
+
+fn no_such_task(id: TaskId) -> ServiceError {
+    refused(404, "no-such-task", format!("there is no task {id}; list them with: claudectl task list --all"))
+}
+
+impl From<&StoreError> for ServiceError {
+    fn from(error: &StoreError) -> Self {
+        let (status, code) = match error {
+            StoreError::Full { .. } => (507, "store-full"),
+            _ => (500, "store"),
+        };
+        refused(status, code, error.to_string())
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Arc<StoreError>> for ServiceError {
+    fn from(error: Arc<StoreError>) -> Self {
+        Self::from(&*error)
+    }
+}
+
+impl From<PersistError> for ServiceError {
+    fn from(error: PersistError) -> Self {
+        let status = if matches!(error, PersistError::Io { .. }) { 500 } else { 422 };
+        refused(status, "config", error.to_string())
+    }
+}
+
+impl From<UnitError> for ServiceError {
+    fn from(error: UnitError) -> Self {
+        let (status, code) = match error {
+            UnitError::Disconnected { .. } => (503, "supervisor-away"),
+            UnitError::Refused { .. } => (502, "supervisor-refused"),
+            UnitError::Job { .. } => (409, "job-failed"),
+        };
+        refused(status, code, error.to_string())
+    }
+}
+
+impl Verbs {
+    /// Looks at the engine's state, after everything that was sent to it before.
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, ServiceError> {
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Input::Ask(Box::new(move |state| drop(reply.send(look(state)))))).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Has the engine decide something, and waits until that is durable.
+    async fn decide<T>(&self, input: impl FnOnce(oneshot::Sender<Result<T, Arc<StoreError>>>) -> Input) -> Result<T, ServiceError> {
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(input(reply)).await.map_err(|_| stopping())?;
+        Ok(answer.await.map_err(|_| stopping())??)
+    }
+
+    async fn stored(&self, id: TaskId) -> Result<StoredTask, ServiceError> {
+        self.store.task(id).await?.ok_or_else(|| no_such_task(id))
+    }
+
+    /// Keeps a note of who did what.
+    async fn note(&self, kind: &str, name: &InstanceName, message: String) -> Result<(), ServiceError> {
+        let event = StoredEvent { id: 0, at: Timestamp::now(), kind: kind.to_owned(), instance: Some(name.clone()), task: None, message, cause: None };
+        self.engine.send(Input::Note(event)).await.map_err(|_| stopping())
+    }
+}

@@ -1,0 +1,179 @@
+//! The verbs on tasks.
+
+use super::{Verbs, refused};
+use crate::core::ids::{AttemptId, InstanceName, TaskId};
+use crate::core::task::{Target, TaskSpec, TaskType};
+use crate::core::usage::Usd;
+use crate::daemon::engine::Input;
+use crate::daemon::view;
+use crate::http::service::{Answer, Caller, ServiceError, TaskQuery, Tasks};
+use crate::platform::store::{StoredTask, TaskFilter};
+use crate::proto::api;
+use std::str::FromStr;
+use std::time::Duration;
+
+impl Verbs {
+    async fn shown(&self, stored: StoredTask) -> Result<api::Task, ServiceError> {
+        self.look(move |state| view::task(&stored, view::detail(state, &stored))).await
+    }
+
+    /// Checks what is asked for, and whether there is anyone to do it.
+    async fn spec(&self, new: api::NewTask) -> Result<TaskSpec, ServiceError> {
+        let invalid = |field: &str, why: String| refused(422, "invalid-task", format!("{field}: {why}"));
+        let target = match new.instance.as_deref() {
+            None => Target::Any,
+            Some(text) => {
+                let name: InstanceName = text.parse().map_err(|e: crate::core::ids::InvalidName| refused(400, "invalid-name", e.to_string()))?;
+                let asked = name.clone();
+                let known =
+                    self.look(move |state| state.config.instances.contains_key(&asked) || state.fleet.get(&asked).is_some() || state.queue.is_linked(&asked));
+                if !known.await? {
+                    let hint = format!("there is no instance {name}, neither running nor configured; start it first: claudectl start {name}");
+                    return Err(refused(404, "no-such-instance", hint));
+                }
+                Target::Instance(name)
+            }
+        };
+        let kind = new.kind.as_deref().map(TaskType::from_str).transpose().map_err(|e| invalid("type", e.to_string()))?;
+        let budget = match new.budget_usd {
+            Some(dollars) if !dollars.is_finite() || dollars <= 0.0 => return Err(invalid("budget_usd", "it is a number above 0".to_owned())),
+            other => other.map(Usd::from_dollars),
+        };
+        if new.timeout_seconds == Some(0) {
+            return Err(invalid("timeout_seconds", "it is at least 1".to_owned()));
+        }
+        let spec = TaskSpec {
+            target,
+            kind: kind.unwrap_or_default(),
+            title: new.title.unwrap_or_default(),
+            prompt: new.prompt,
+            timeout: new.timeout_seconds.map(Duration::from_secs),
+            budget,
+            max_turns: new.max_turns,
+        };
+        spec.validated().map_err(|e| refused(422, "invalid-task", e.to_string()))
+    }
+}
+
+impl Tasks for Verbs {
+    fn add_task(&self, caller: Caller, task: api::NewTask) -> Answer<'_, api::Task> {
+        Box::pin(async move {
+            let spec = self.spec(task).await?;
+            let id = self.decide(|reply| Input::Add(Box::new(spec), reply)).await?;
+            tracing::info!(task = id.0, by = %caller.description, "task {id} accepted, asked by {}", caller.description);
+            self.shown(self.stored(id).await?).await
+        })
+    }
+
+    fn tasks(&self, query: TaskQuery) -> Answer<'_, Vec<api::Task>> {
+        Box::pin(async move {
+            let filter = TaskFilter { state: query.state, instance: query.instance, before: query.before, limit: query.limit };
+            let stored = self.store.tasks(&filter).await?;
+            self.look(move |state| stored.iter().map(|s| view::task(s, view::detail(state, s))).collect()).await
+        })
+    }
+
+    fn task(&self, id: TaskId) -> Answer<'_, api::TaskDetail> {
+        Box::pin(async move {
+            let stored = self.stored(id).await?;
+            let history = self.store.attempts(id).await?.iter().map(view::attempt).collect();
+            let spec = stored.spec.clone();
+            Ok(api::TaskDetail {
+                task: self.shown(stored).await?,
+                prompt: spec.prompt,
+                timeout_seconds: spec.timeout.map(|t| t.as_secs()),
+                budget_usd: spec.budget.map(Usd::dollars),
+                max_turns: spec.max_turns,
+                history,
+            })
+        })
+    }
+
+    fn cancel(&self, caller: Caller, id: TaskId) -> Answer<'_, api::Task> {
+        Box::pin(async move {
+            let found = self.decide(|reply| Input::Cancel(id, reply)).await?;
+            let stored = self.stored(id).await?;
+            if !found {
+                return Err(refused(409, "task-ended", format!("task {id} has ended already: {}", stored.task.state.name())));
+            }
+            tracing::info!(task = id.0, by = %caller.description, "task {id} cancelled, asked by {}", caller.description);
+            self.shown(stored).await
+        })
+    }
+
+    fn retry(&self, caller: Caller, id: TaskId) -> Answer<'_, api::Task> {
+        Box::pin(async move {
+            let stored = self.stored(id).await?;
+            let ended = self.decide(|reply| Input::Retry(Box::new(stored.task), reply)).await?;
+            if !ended {
+                return Err(refused(409, "task-not-ended", format!("task {id} has not ended; cancel it first: claudectl task cancel {id}")));
+            }
+            tracing::info!(task = id.0, by = %caller.description, "task {id} retried, asked by {}", caller.description);
+            self.shown(self.stored(id).await?).await
+        })
+    }
+
+    fn log(&self, id: TaskId, attempt: Option<u32>, offset: u64, wait: bool) -> Answer<'_, api::LogChunk> {
+        Box::pin(async move {
+            loop {
+                // Armed before looking, so that nothing that grows in between is missed.
+                let grew = self.log_grew.notified();
+                tokio::pin!(grew);
+                grew.as_mut().enable();
+                let stored = self.stored(id).await?;
+                let attempts = self.store.attempts(id).await?;
+                let found = match attempt {
+                    Some(number) => attempts.iter().find(|a| a.attempt.number == number),
+                    None => attempts.last(),
+                };
+                let Some(found) = found else {
+                    if let Some(number) = attempt {
+                        return Err(refused(404, "no-such-attempt", format!("task {id} has no attempt {number}")));
+                    }
+                    let complete = stored.task.state.is_final();
+                    if wait && !complete {
+                        grew.await;
+                        continue;
+                    }
+                    return Ok(api::LogChunk { offset, next: offset, complete, ..api::LogChunk::default() });
+                };
+                let (logs, name) = (self.logs.clone(), found.instance.clone());
+                let which = AttemptId { task: id, number: found.attempt.number };
+                let ended = found.report.is_some();
+                let piece = tokio::task::spawn_blocking(move || logs.read(&name, which, offset)).await;
+                let piece = piece.map_err(|e| refused(500, "log", e.to_string()))?.map_err(|e| refused(500, "log", e.to_string()))?;
+                if piece.bytes.is_empty() && wait && !ended {
+                    grew.await;
+                    continue;
+                }
+                // A character that is cut in half stays for the next piece, unless nothing will follow it.
+                let whole = if ended { piece.bytes.len() } else { whole_characters(&piece.bytes) };
+                let bytes = piece.bytes.get(..whole).unwrap_or_default();
+                let next = piece.offset + u64::try_from(bytes.len()).unwrap_or_default();
+                let complete = ended && piece.bytes.is_empty();
+                return Ok(api::LogChunk { attempt: which.number, offset: piece.offset, next, text: String::from_utf8_lossy(bytes).into_owned(), complete });
+            }
+        })
+    }
+}
+
+/// The length of the longest beginning that does not end within a character.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_character_waits() {
+        assert_eq!(whole_characters("aé".as_bytes()), 3);
+        assert_eq!(whole_characters(b"a\xc3"), 1);
+        assert_eq!(whole_characters(b"\xc3"), 1);
+        assert_eq!(whole_characters(b"a\xff\xffb"), 4);
+    }
+}

@@ -1,0 +1,53 @@
+//! The port that the daemon implements for the API: one trait a resource, one method a verb, API types in and out. Every method
+//! answers when the thing is done and durable.
+
+mod feeds;
+mod instances;
+mod tasks;
+
+pub use feeds::Feeds;
+pub use instances::Instances;
+pub use tasks::{TaskQuery, Tasks};
+
+use crate::core::ids::InstanceName;
+use futures_util::future::BoxFuture;
+
+/// An answer that comes later.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, ServiceError>>;
+
+/// Who is calling, as the kernel or a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// For the journal: `uid 1000, pid 4242`, `token`, `instance feature-x`.
+    pub description: String,
+    /// What the caller may do.
+    pub role: Role,
+}
+
+/// What a caller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything: root, a member of the socket's group, the token's holder.
+    Operator,
+    /// Read; the process of an instance, known by its cgroup.
+    Agent(InstanceName),
+    /// Read only.
+    Reader,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ServiceError {
+    /// The HTTP status that fits.
+    pub status: u16,
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+/// All that the daemon does for the API.
+pub trait Service: Instances + Tasks + Feeds {}
+
+impl<T: Instances + Tasks + Feeds> Service for T {}
