@@ -19,6 +19,7 @@ pub use problem::{Problem, Problems};
 
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
+use crate::core::lock::Pattern;
 use crate::core::profile::Profile;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub struct Config {
     pub profiles: BTreeMap<String, ProfileConfig>,
     /// `[instances.NAME]`
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[locks]`
+    pub locks: Locks,
     /// `[api]`
     pub api: Api,
     /// `[metrics]`
@@ -89,6 +92,27 @@ pub struct Repository {
     pub path: PathBuf,
     /// `default-branch`
     pub default_branch: Option<String>,
+    /// `features`: names for globs, to lock together.
+    pub features: BTreeMap<String, Pattern>,
+    /// `lock-policy`
+    pub lock_policy: LockPolicy,
+}
+
+/// What is done about files that a task has changed without a lock on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// It is told, and that is all.
+    #[default]
+    Warn,
+    /// The task fails, and its work is kept on a rescue ref.
+    Refuse,
+}
+
+/// Locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locks {
+    /// `ttl`: how long one is held that is not renewed.
+    pub ttl: Duration,
 }
 
 /// An agent, and which credential it needs.

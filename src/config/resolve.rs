@@ -3,14 +3,16 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use super::{Api, Config, Defaults, Fleet, InstanceConfig, LockPolicy, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
+use crate::core::lock::TTL_MAX;
 use crate::core::profile::{AgentKind, Profile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const LOCK_POLICIES: [(&str, LockPolicy); 2] = [("warn", LockPolicy::Warn), ("refuse", LockPolicy::Refuse)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The profile that is always there.
@@ -49,11 +51,12 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let repositories = repositories(&mut root);
     let profiles = profiles(&mut root);
     let instances = instances(&mut root, &fleet.worktree_root, &defaults);
+    let locks = locks(root.section("locks"));
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, instances, api, metrics, store };
+    let config = Config { fleet, defaults, repositories, profiles, instances, locks, api, metrics, store };
     check::whole(&config, tree, &reader);
     (config, reader.finish())
 }
@@ -111,7 +114,12 @@ fn repositories(root: &mut Section<'_>) -> BTreeMap<String, Repository> {
         if path.is_none() && !table.has("path") {
             table.problem("path", "is missing; write where the repository is".to_owned());
         }
-        let repository = Repository { path: path.unwrap_or_default(), default_branch: table.get("default-branch", value::branch) };
+        let repository = Repository {
+            path: path.unwrap_or_default(),
+            default_branch: table.get("default-branch", value::branch),
+            features: table.get("features", value::features).unwrap_or_default(),
+            lock_policy: table.get("lock-policy", |node| value::choice(node, &LOCK_POLICIES)).unwrap_or_default(),
+        };
         table.finish();
         repositories.insert(name.to_owned(), repository);
     }
@@ -202,6 +210,15 @@ fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) 
         table.finish();
     }
     instances
+}
+
+fn locks(mut table: Section<'_>) -> Locks {
+    let locks = Locks { ttl: table.get("ttl", value::duration).unwrap_or(60 * MINUTE) };
+    if locks.ttl > TTL_MAX {
+        table.problem("ttl", "is more than 7 days; a lock of a running task is renewed by itself".to_owned());
+    }
+    table.finish();
+    locks
 }
 
 fn api(mut table: Section<'_>, paths: &Paths) -> Api {

@@ -30,6 +30,7 @@ fn keys() -> BTreeSet<(String, String)> {
         "profiles.p",
         "instances.i",
         "instances.i.limits",
+        "locks",
         "api",
         "metrics",
         "store",

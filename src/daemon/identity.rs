@@ -65,7 +65,7 @@ impl Identity {
             (Role::Reader, Err(_)) => format!("uid {}, a process that cannot be seen", peer.uid),
             _ => format!("uid {}, process {}", peer.uid, peer.pid),
         };
-        Caller { description, role }
+        Caller { description, uid: Some(peer.uid), role }
     }
 
     /// Whether instances run as that user. Its agents can leave their unit (a user manager, a job of cron's), so that being in

@@ -23,7 +23,7 @@ use tokio::net::UnixStream;
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
 
 /// What agents may do beside reading, each as itself alone: method and route.
-const AGENTS: &[(&str, &str)] = &[];
+const AGENTS: &[(&str, &str)] = &[("POST", "/api/v1/locks"), ("POST", "/api/v1/locks/release"), ("POST", "/api/v1/locks/{id}/transfer")];
 
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Calle
     let Some(given) = given else {
         let open = OPEN.contains(&route) && (route == "/" || !access.require_token.load(Ordering::Relaxed));
         if open && only_reads(request.method()) {
-            return Ok(Caller { description: "TCP, without a token".to_owned(), role: Role::Reader });
+            return Ok(Caller { description: "TCP, without a token".to_owned(), uid: None, role: Role::Reader });
         }
         return refuse(
             "on TCP this needs the header Authorization: Bearer TOKEN; the token is in the file that [api] token-file names. On the Unix socket no token is needed: curl --unix-socket /run/clauded/api.sock http://localhost/",
@@ -189,7 +189,7 @@ fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Calle
     if !right {
         return refuse("the token is not this clauded's; it is in the file that [api] token-file names, and changes when that file is made anew");
     }
-    Ok(Caller { description: "holder of the API token, over TCP".to_owned(), role: Role::Operator })
+    Ok(Caller { description: "holder of the API token, over TCP".to_owned(), uid: None, role: Role::Operator })
 }
 
 /// Refuses what a web page of another site can make a browser on this machine send: a foreign `Host` (DNS rebinding) or `Origin`.

@@ -59,7 +59,7 @@ impl Server {
                         let mut caller = (self.identify)(peer);
                         if !is_there(&stream) {
                             // What was found out may be about another process with its number.
-                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), role: Role::Reader };
+                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), uid: Some(peer.uid), role: Role::Reader };
                         }
                         // Operators need no second slot. A reader who finds none is hung up on: to wait here would keep all others out.
                         let Ok(readers_slot) = (caller.role != Role::Operator).then(|| readers_slots.clone().try_acquire_owned()).transpose() else { continue };

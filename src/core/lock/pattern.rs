@@ -6,9 +6,9 @@
 use std::fmt;
 
 /// Longest path, in bytes (`PATH_MAX`, limits.h).
-pub const PATH_MAX: usize = 4096;
+pub(super) const PATH_MAX: usize = 4096;
 /// Longest glob, in bytes: the walk through two of them costs their product.
-pub const GLOB_MAX: usize = 512;
+pub(super) const GLOB_MAX: usize = 512;
 /// Most globs that a lock may stand for, braces written out.
 pub const GLOBS_MAX: usize = 64;
 /// What a name in a path may consist of: everything but `/` and control characters.

@@ -42,7 +42,7 @@ impl Locks {
     }
 
     /// All locks, in the order in which they were taken.
-    pub fn iter(&self) -> impl Iterator<Item = &Lock> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Lock> {
         self.held.values()
     }
 
@@ -52,7 +52,7 @@ impl Locks {
     }
 
     /// All requests that wait, in the order in which they came.
-    pub fn waits(&self) -> impl Iterator<Item = (WaitId, &Wait)> {
+    pub fn waits(&self) -> impl ExactSizeIterator<Item = (WaitId, &Wait)> {
         self.waits.iter().map(|(id, wait)| (*id, wait))
     }
 

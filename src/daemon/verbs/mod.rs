@@ -2,6 +2,7 @@
 
 mod feeds;
 mod instances;
+mod locks;
 mod tasks;
 
 use super::engine::{Input, State};

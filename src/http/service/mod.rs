@@ -3,10 +3,12 @@
 
 mod feeds;
 mod instances;
+mod locks;
 mod tasks;
 
 pub use feeds::Feeds;
 pub use instances::Instances;
+pub use locks::Locks;
 pub use tasks::{TaskQuery, Tasks};
 
 use crate::core::ids::InstanceName;
@@ -20,6 +22,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ServiceError>>;
 pub struct Caller {
     /// For the journal: `uid 1000, pid 4242`, `token`, `instance feature-x`.
     pub description: String,
+    /// Its effective user, where the kernel says it.
+    pub uid: Option<u32>,
     /// What the caller may do.
     pub role: Role,
 }
@@ -48,6 +52,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Feeds {}
+pub trait Service: Instances + Tasks + Locks + Feeds {}
 
-impl<T: Instances + Tasks + Feeds> Service for T {}
+impl<T: Instances + Tasks + Locks + Feeds> Service for T {}

@@ -2,6 +2,7 @@
 //! (write-ahead log, `synchronous = FULL`) when it returns.
 
 mod fault;
+mod locks;
 mod open;
 mod read;
 mod rows;
