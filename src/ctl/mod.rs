@@ -7,7 +7,9 @@ mod config;
 mod doctor;
 mod events;
 mod failure;
+mod hook;
 mod instance;
+mod lock;
 mod logs;
 mod man;
 mod output;
@@ -52,6 +54,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
     match &cli.command {
         Command::Completions { shell } => return completions::run(screen, *shell),
         Command::Man { directory } => return man::run(directory),
+        Command::Hook(command) => return hook::run(global, *command),
         Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
         _ => {}
     }
@@ -66,12 +69,14 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
             Command::Task(command) => task::run(client, screen, command).await,
+            Command::Lock(command) => lock::run(client, screen, command).await,
+            Command::Edit(edit) => lock::edit::run(client, screen, edit).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,
             Command::Version => version::run(client, screen).await,
-            Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
+            Command::Config(_) | Command::Hook(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
         }
     })
 }

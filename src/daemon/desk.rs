@@ -51,12 +51,19 @@ pub(super) enum On {
     Feature(String),
 }
 
+/// Where, as it was said: a repository's name or a directory, and the directory of the repository that it is a worktree of. An
+/// agent need not say it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) repository: Option<String>,
+}
+
 /// A lock that is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) who: Who,
-    /// A repository, or a directory; an agent's own if absent.
-    pub(super) place: Option<String>,
+    pub(super) place: Option<Place>,
     pub(super) on: On,
     pub(super) mode: Mode,
     pub(super) reason: String,
@@ -71,7 +78,7 @@ pub(super) struct Wanted {
 #[derive(Clone, Debug)]
 pub(super) enum Which {
     Id(LockId),
-    At(Option<String>, On),
+    At(Option<Place>, On),
     /// All of the caller's.
     Own,
 }
@@ -246,7 +253,7 @@ pub(super) fn place_of(config: &Config, name: &InstanceName) -> String {
 
 fn acquire(wanted: Wanted, reply: Reply, state: &mut State, now: Timestamp, turn: &mut Turn) {
     let (owner, bond) = owner(state, &wanted.who);
-    let scope = match scope(&state.config, &wanted.who, wanted.place.as_deref(), &wanted.on) {
+    let scope = match scope(&state.config, &wanted.who, wanted.place.as_ref(), &wanted.on) {
         Ok(scope) => scope,
         Err(no) => return turn.reply(reply, Said::No(no)),
     };
@@ -289,7 +296,7 @@ fn release(who: &Who, which: Which, force: bool, state: &mut State, now: Timesta
         Which::Id(id) => vec![id],
         Which::Own => state.desk.locks.iter().filter(|lock| lock.owner == by).map(|lock| lock.id).collect(),
         Which::At(place, on) => {
-            let scope = scope(&state.config, who, place.as_deref(), &on)?;
+            let scope = scope(&state.config, who, place.as_ref(), &on)?;
             let found = state.desk.locks.find(&scope, &by);
             vec![found.ok_or_else(|| No::NoSuchLock(format!("{by} holds no lock on {scope}; see: claudectl lock list")))?]
         }
@@ -331,7 +338,7 @@ fn is_alive(queue: &Queue, owner: &Owner) -> bool {
 }
 
 /// Where, and which paths there.
-fn scope(config: &Config, who: &Who, place: Option<&str>, on: &On) -> Result<Scope, No> {
+fn scope(config: &Config, who: &Who, place: Option<&Place>, on: &On) -> Result<Scope, No> {
     let meant = place.map(|place| place_named(config, place)).transpose()?;
     let place = match (who, meant) {
         (Who::Agent(name), meant) => {
@@ -362,7 +369,8 @@ fn scope(config: &Config, who: &Who, place: Option<&str>, on: &On) -> Result<Sco
 }
 
 /// The place that a repository's name or a directory means.
-fn place_named(config: &Config, text: &str) -> Result<String, No> {
+fn place_named(config: &Config, place: &Place) -> Result<String, No> {
+    let text = place.name.as_str();
     if config.repositories.contains_key(text) {
         return Ok(text.to_owned());
     }
@@ -371,11 +379,13 @@ fn place_named(config: &Config, text: &str) -> Result<String, No> {
         return Err(No::Invalid(format!("place: {text:.100?} is neither a repository of the configuration nor an absolute directory")));
     }
     let instance = config.instances.iter().find(|(_, instance)| directory.starts_with(&instance.directory));
-    let repository = config.repositories.iter().find(|(_, repository)| directory.starts_with(&repository.path));
+    let common = place.repository.as_deref().map(Path::new);
+    let of = |path: &Path| directory.starts_with(path) || common == Some(path);
+    let repository = config.repositories.iter().find(|(_, repository)| of(&repository.path));
     Ok(match (instance, repository) {
         (Some((name, _)), _) => place_of(config, name),
         (None, Some((name, _))) => name.clone(),
-        (None, None) => directory.components().collect::<std::path::PathBuf>().display().to_string(),
+        (None, None) => common.filter(|common| common.is_absolute()).unwrap_or(directory).components().collect::<std::path::PathBuf>().display().to_string(),
     })
 }
 

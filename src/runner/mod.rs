@@ -7,6 +7,7 @@ mod doorbell;
 mod drain;
 mod durable;
 mod environment;
+mod hooks;
 mod largest;
 mod leftovers;
 mod link;

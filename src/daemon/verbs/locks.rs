@@ -2,7 +2,7 @@
 
 use super::{Verbs, refused, stopping};
 use crate::core::lock::{Lock, LockId, Locks as Table, Mode, Wait, WaitId};
-use crate::daemon::desk::{self, No, On, Said, Wanted, Which, Who};
+use crate::daemon::desk::{self, No, On, Place, Said, Wanted, Which, Who};
 use crate::daemon::engine::Input;
 use crate::http::service::{Answer, Caller, Locks, Role, ServiceError};
 use crate::proto::api;
@@ -44,7 +44,7 @@ fn wanted(caller: &Caller, lock: api::NewLock) -> Result<Wanted, ServiceError> {
         .ok_or_else(|| refused(422, "invalid-lock", "path, glob, feature: say with one of them what is to be locked"))?;
     Ok(Wanted {
         who: who(caller),
-        place: lock.place,
+        place: lock.place.map(|name| Place { name, repository: lock.repository }),
         on,
         mode: if lock.shared { Mode::Shared } else { Mode::Exclusive },
         reason: lock.reason.unwrap_or_default(),
@@ -186,7 +186,7 @@ impl Locks for Verbs {
             force(&caller, which.force)?;
             let found = match (which.id, on(which.path, which.glob, which.feature)?) {
                 (Some(id), None) => Which::Id(LockId(id)),
-                (None, Some(on)) => Which::At(which.place, on),
+                (None, Some(on)) => Which::At(which.place.map(|name| Place { name, repository: which.repository }), on),
                 (None, None) if which.place.is_none() => Which::Own,
                 _ => return Err(refused(422, "invalid-lock", "id, path, glob, feature: give one of them, or nothing at all for every lock of your own")),
             };

@@ -19,6 +19,9 @@ pub struct NewLock {
     /// The repository's name, or an absolute directory. Agents leave it out: they lock files of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// Where `place` is a worktree: the directory of the repository that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// Whether others may share it, to read in peace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
@@ -123,6 +126,9 @@ pub struct ReleaseLocks {
     /// As it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// As it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// Another's too; for operators.
     #[serde(default)]
     pub force: bool,
