@@ -3,6 +3,7 @@
 use super::hook::HookCommand;
 use super::lock::args::{Edit, LockCommand};
 use super::task::args::TaskCommand;
+use super::team::args::TeamCommand;
 use crate::core::ids::InstanceName;
 use crate::core::limits::{CpuQuota, MemoryLimit, TasksMax, Weight};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -106,6 +107,9 @@ pub(super) enum Command {
     /// What Claude Code runs around its tools, with the tool's JSON on standard input; see docs/locks.md
     #[command(subcommand)]
     Hook(HookCommand),
+    /// Bring teams of agents up and down
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),

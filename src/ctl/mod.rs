@@ -18,6 +18,7 @@ mod quantity;
 mod sse;
 mod status;
 mod task;
+mod team;
 mod version;
 
 use args::{Cli, Command, ConfigCommand};
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Lock(command) => lock::run(client, screen, command).await,
             Command::Edit(edit) => lock::edit::run(client, screen, edit).await,
+            Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,

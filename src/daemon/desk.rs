@@ -5,6 +5,7 @@ use super::engine::State;
 use super::turn::{Action, LockCount, Turn};
 use crate::config::Config;
 use crate::core::attempt::Ended;
+use crate::core::checkout::Source;
 use crate::core::ids::InstanceName;
 use crate::core::instance::Observation;
 use crate::core::lock::{
@@ -380,8 +381,8 @@ fn place_named(config: &Config, place: &Place) -> Result<String, No> {
     }
     let instance = config.instances.iter().find(|(_, instance)| directory.starts_with(&instance.directory));
     let common = place.repository.as_deref().map(Path::new);
-    let of = |path: &Path| directory.starts_with(path) || common == Some(path);
-    let repository = config.repositories.iter().find(|(_, repository)| of(&repository.path));
+    let of = |source: &Source| matches!(source, Source::Path(path) if directory.starts_with(path) || common == Some(path));
+    let repository = config.repositories.iter().find(|(_, repository)| of(&repository.source));
     Ok(match (instance, repository) {
         (Some((name, _)), _) => place_of(config, name),
         (None, Some((name, _))) => name.clone(),

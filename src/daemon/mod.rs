@@ -1,6 +1,7 @@
 //! The daemon: start-up, the engine that owns the queue, the link to the runners, the API's verbs.
 
 pub mod args;
+mod checkout;
 mod desk;
 mod engine;
 mod fleet;
@@ -8,6 +9,7 @@ mod identity;
 mod launch;
 mod link;
 mod log;
+mod retire;
 mod runners;
 mod scrape;
 mod sockets;

@@ -8,4 +8,5 @@ mod metrics;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod tasks;
+mod teams;
 mod world;

@@ -4,6 +4,7 @@ mod feeds;
 mod instances;
 mod locks;
 mod tasks;
+mod teams;
 
 use super::engine::{Input, State};
 use super::identity::Identity;

@@ -5,11 +5,13 @@ mod feeds;
 mod instances;
 mod locks;
 mod tasks;
+mod teams;
 
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use locks::Locks;
 pub use tasks::{TaskQuery, Tasks};
+pub use teams::Teams;
 
 use crate::core::ids::InstanceName;
 use futures_util::future::BoxFuture;
@@ -52,6 +54,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Locks + Feeds {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds {}
 
-impl<T: Instances + Tasks + Locks + Feeds> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds> Service for T {}
