@@ -13,6 +13,7 @@ use super::worktree::Begun;
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::delivery::{Delivery, Stage, Verification};
 use crate::core::ids::SessionId;
+use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
 use crate::proto::link::{Progress, Work};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Shortest time between two words about progress.
@@ -64,6 +65,8 @@ pub(super) enum Note {
     Doing(String),
     /// The worktree is ready for tasks, or why it is not.
     Prepared(Result<(), String>),
+    /// It asks clauded which of these files it has no lock on.
+    Locks(Vec<String>, oneshot::Sender<Vec<Uncovered>>),
     /// How it is doing.
     Progress(Box<Progress>),
     /// Processes of it do not die, and that is why it does not end.
