@@ -2,12 +2,16 @@
 //! No I/O, no clock, no runtime: time comes as an argument, effects leave as data.
 
 pub mod attempt;
+pub mod checkout;
+pub mod delivery;
 pub mod ids;
 pub mod instance;
 pub mod limits;
 pub mod profile;
 pub mod queue;
+pub mod refname;
 pub mod retry;
 pub mod task;
+pub mod team;
 pub mod usage;
 pub mod verdict;

@@ -1,6 +1,7 @@
 //! The command line as clap sees it: global options and the tree of commands. Help texts here are also the man pages.
 
 use super::task::args::TaskCommand;
+use super::team::args::TeamCommand;
 use crate::core::ids::InstanceName;
 use crate::core::limits::{CpuQuota, MemoryLimit, TasksMax, Weight};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -95,6 +96,9 @@ pub(super) enum Command {
     /// Add, list, watch and end tasks
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Bring teams of agents up and down
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),

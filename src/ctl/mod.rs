@@ -16,6 +16,7 @@ mod quantity;
 mod sse;
 mod status;
 mod task;
+mod team;
 mod version;
 
 use args::{Cli, Command, ConfigCommand};
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
             Command::Task(command) => task::run(client, screen, command).await,
+            Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,

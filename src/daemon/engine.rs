@@ -64,6 +64,8 @@ pub(super) enum Input {
     Progress(InstanceName, Progress),
     /// A runner takes no more tasks.
     Draining(InstanceName),
+    /// An instance is stopped for good.
+    Retired(InstanceName),
     /// That connection of a runner is gone.
     Unlinked(InstanceName, InvocationId, u64),
     /// The supervisor saw something.
@@ -235,6 +237,7 @@ impl Engine {
                             self.metrics.dispatch_latency(given.elapsed());
                         }
                     }
+                    Event::Entered { attempt, stage } => turn.effects(state.queue.entered(&instance, &invocation, attempt, stage), now),
                     Event::Finished { attempt, report } => {
                         state.progress.remove(&instance);
                         turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
@@ -247,6 +250,7 @@ impl Engine {
                 self.logs.notify_waiters();
             }
             Input::Draining(instance) => state.queue.draining(&instance),
+            Input::Retired(instance) => turn.effects(state.queue.retired(&instance), now),
             Input::Unlinked(instance, invocation, connection) => {
                 self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
@@ -348,17 +352,18 @@ impl Engine {
         let stored = self.store.task(attempt.task).await?.ok_or_else(|| anyhow::anyhow!("it is not in the store"))?;
         let resume = if resume { self.store.last_session(attempt.task, instance).await? } else { None };
         let config = &self.state.config;
-        let wanted = config.instance(instance).profile;
-        let profile = config.profiles.get(&wanted).ok_or_else(|| anyhow::anyhow!("there is no profile {wanted:?}"))?;
+        let profile = config.profile_of(instance).ok_or_else(|| anyhow::anyhow!("there is no profile {:?}", config.instance(instance).profile))?;
+        let title = stored.spec.title;
         Ok(Work {
             attempt,
-            title: stored.spec.title,
             prompt: stored.spec.prompt,
             resume,
             timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
             budget: stored.spec.budget.map(|b| b - stored.task.cost),
             max_turns: stored.spec.max_turns,
-            profile: profile.profile.clone(),
+            profile,
+            checkout: super::checkout::of(config, instance, attempt.task, &stored.task.kind, &title).map(Box::new),
+            title,
         })
     }
 

@@ -14,6 +14,7 @@ mod problem;
 mod server;
 pub mod service;
 mod tasks;
+mod teams;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{compat, events, health, instances, metrics, problem, tasks};
+use super::{compat, events, health, instances, metrics, problem, tasks, teams};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -47,6 +47,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(instances::stop_instance))
         .routes(routes!(instances::restart_instance))
         .routes(routes!(instances::set_limits))
+        .routes(routes!(teams::list_teams))
+        .routes(routes!(teams::get_team))
+        .routes(routes!(teams::start_team))
+        .routes(routes!(teams::stop_team))
+        .routes(routes!(teams::scale_team))
         .routes(routes!(tasks::list_tasks, tasks::add_task))
         .routes(routes!(tasks::get_task))
         .routes(routes!(tasks::cancel_task))

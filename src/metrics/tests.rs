@@ -84,6 +84,7 @@ fn report(ended: Ended) -> Report {
         agent: AgentUsage { turns: 3, tool_calls: 5, cost: Usd(250_000), tokens: BTreeMap::from([("claude-x".to_owned(), tokens)]) },
         kernel: KernelUsage { cpu_user_usec: Some(2_000_000), cpu_system_usec: None, memory_peak: Some(100 << 20), ..KernelUsage::default() },
         text: String::new(),
+        work: None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod journal;
+pub mod machine;
 pub mod process;
 pub mod store;
 pub mod sys;

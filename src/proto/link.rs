@@ -5,6 +5,8 @@
 //! acknowledges it, and is sent again after a reconnection. `Progress` is sent as it comes and may be lost.
 
 use crate::core::attempt::Report;
+use crate::core::checkout::Checkout;
+use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
 use crate::core::profile::Profile;
 use crate::core::usage::{AgentUsage, Usd};
@@ -69,6 +71,13 @@ pub enum Event {
         pid: u32,
         /// The task's cgroup below the instance's, empty where there is none.
         cgroup: String,
+    },
+    /// The attempt has come to another stage.
+    Entered {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Which.
+        stage: Stage,
     },
     /// The attempt is over and no process of it is left.
     Finished {
@@ -138,4 +147,7 @@ pub struct Work {
     pub max_turns: Option<u32>,
     /// Which agent, and how.
     pub profile: Profile,
+    /// The repository to work in; without one it works in the instance's directory as that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<Box<Checkout>>,
 }

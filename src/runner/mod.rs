@@ -1,6 +1,7 @@
 //! Supervises one instance: one task at a time, in its own sub-cgroup, reported through the link, spooled while nobody listens.
 
 mod agent;
+mod check;
 mod confine;
 mod descendants;
 mod doorbell;
@@ -20,6 +21,7 @@ mod status;
 mod supervisor;
 mod task;
 mod watch;
+mod worktree;
 
 use crate::platform::journal;
 use settings::{Settings, SettingsError};

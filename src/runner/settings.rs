@@ -2,6 +2,7 @@
 
 use super::durable::{self, FileError};
 use crate::config::Paths;
+use crate::core::checkout::Origin;
 use crate::core::ids::{InstanceName, InvalidName, InvocationId};
 use nix::unistd::{AccessFlags, access};
 use secrecy::SecretString;
@@ -19,8 +20,10 @@ const CREDENTIAL_FILE: &str = "agent-credential";
 pub(super) struct Settings {
     /// The instance.
     pub(super) name: InstanceName,
-    /// Its working directory: it exists and can be entered.
+    /// Its working directory: it exists and can be entered, or is a worktree that is made when the runner runs.
     pub(super) directory: PathBuf,
+    /// The repository that it is a worktree of.
+    pub(super) origin: Option<Origin>,
     /// The instance's own state.
     pub(super) state: PathBuf,
     /// The daemon's socket.
@@ -93,7 +96,16 @@ impl Settings {
         let path = |key: &str, default: PathBuf| variable(key).filter(|v| !v.is_empty()).map_or(default, PathBuf::from);
         let root = path("CLAUDED_WORKTREE_ROOT", usual.instances.join("worktrees"));
         let directory = path("CLAUDED_DIRECTORY", root.join(name.as_str()));
-        usable(&directory, &name)?;
+        let said = [variable("CLAUDED_REPOSITORY"), variable("CLAUDED_REPOSITORY_SOURCE"), variable("CLAUDED_REPOSITORY_STORE"), variable("CLAUDED_BASE")];
+        let origin = Origin::from_values(said.map(|value| value.and_then(|value| value.into_string().ok())));
+        let origin = origin.map_err(|(key, why)| SettingsError::Variable { variable: key, value: variable(key).unwrap_or_default(), why })?;
+        // git is told it as text.
+        let text = directory.to_str().is_some();
+        match &origin {
+            Some(_) if text => {}
+            Some(_) => return Err(SettingsError::Variable { variable: "CLAUDED_DIRECTORY", value: directory.into(), why: "is not UTF-8" }),
+            None => usable(&directory, &name)?,
+        }
         let invocation = match variable("INVOCATION_ID").filter(|v| !v.is_empty()) {
             Some(id) => id.to_str().and_then(|t| t.parse().ok()).ok_or(SettingsError::Variable {
                 variable: "INVOCATION_ID",
@@ -112,6 +124,7 @@ impl Settings {
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),
             name,
             directory,
+            origin,
             state,
             invocation,
         })

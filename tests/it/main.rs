@@ -7,4 +7,5 @@ mod metrics;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod tasks;
+mod teams;
 mod world;

@@ -31,7 +31,7 @@ impl Verbs {
         Ok(api::Outcome { result: result.to_owned(), message })
     }
 
-    fn add_cgroup(&self, instance: &mut api::Instance, control_group: &str) -> Vec<api::Cap> {
+    pub(super) fn add_cgroup(&self, instance: &mut api::Instance, control_group: &str) -> Vec<api::Cap> {
         let Some(mount) = self.cgroups.as_deref().filter(|_| !control_group.is_empty()) else { return Vec::new() };
         let caps = view::caps(mount, control_group);
         view::add_usage(instance, &scrape::instance_group(mount, control_group), &caps);

@@ -3,6 +3,7 @@
 mod feeds;
 mod instances;
 mod tasks;
+mod teams;
 
 use super::engine::{Input, State};
 use super::identity::Identity;

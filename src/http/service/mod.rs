@@ -4,10 +4,12 @@
 mod feeds;
 mod instances;
 mod tasks;
+mod teams;
 
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use tasks::{TaskQuery, Tasks};
+pub use teams::Teams;
 
 use crate::core::ids::InstanceName;
 use futures_util::future::BoxFuture;
@@ -48,6 +50,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Feeds {}
+pub trait Service: Instances + Tasks + Teams + Feeds {}
 
-impl<T: Instances + Tasks + Feeds> Service for T {}
+impl<T: Instances + Tasks + Teams + Feeds> Service for T {}

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Every route of the API's contract. One that is added or removed is added or removed here, in the CHANGELOG and in `docs/api.md`.
-const ROUTES: [&str; 24] = [
+const ROUTES: [&str; 29] = [
     "get /",
     "get /agents/status",
     "get /api/agents",
@@ -22,6 +22,8 @@ const ROUTES: [&str; 24] = [
     "get /api/v1/tasks",
     "get /api/v1/tasks/{id}",
     "get /api/v1/tasks/{id}/log",
+    "get /api/v1/teams",
+    "get /api/v1/teams/{name}",
     "get /health",
     "get /metrics",
     "post /api/tasks",
@@ -31,6 +33,9 @@ const ROUTES: [&str; 24] = [
     "post /api/v1/tasks",
     "post /api/v1/tasks/{id}/cancel",
     "post /api/v1/tasks/{id}/retry",
+    "post /api/v1/teams/{name}/down",
+    "post /api/v1/teams/{name}/scale",
+    "post /api/v1/teams/{name}/up",
     "post /task",
     "put /api/v1/instances/{name}/limits",
 ];

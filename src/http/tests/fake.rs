@@ -1,7 +1,7 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::{Answer, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks};
+use crate::http::service::{Answer, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks, Teams};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use http_body_util::BodyExt;
@@ -96,6 +96,27 @@ impl Instances for Fake {
     fn set_limits(&self, _: Caller, name: InstanceName, limits: api::SetLimits) -> Answer<'_, api::Outcome> {
         self.did(format!("limits {name} {:?}", limits.memory));
         ready(done("set"))
+    }
+}
+
+impl Teams for Fake {
+    fn teams(&self) -> Answer<'_, Vec<api::Team>> {
+        ready(vec![api::Team { name: "t".into(), ..Default::default() }])
+    }
+    fn team(&self, name: InstanceName) -> Answer<'_, api::Team> {
+        ready(api::Team { name: name.to_string(), ..Default::default() })
+    }
+    fn team_up(&self, caller: Caller, name: InstanceName, wanted: api::TeamUp) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("up {name} {wanted:?} by {}", caller.description));
+        ready(api::TeamOutcome::default())
+    }
+    fn team_down(&self, _: Caller, name: InstanceName, wanted: api::TeamDown) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("down {name} {}", wanted.remove));
+        ready(api::TeamOutcome::default())
+    }
+    fn team_scale(&self, _: Caller, name: InstanceName, wanted: api::TeamScale) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("scale {name} {:?} {}", wanted.replicas, wanted.now));
+        ready(api::TeamOutcome::default())
     }
 }
 

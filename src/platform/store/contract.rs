@@ -2,6 +2,7 @@
 
 use super::{Batch, SqliteStore, StoredEvent, StoredTask, TaskFilter};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
+use crate::core::delivery::Delivery;
 use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
 use crate::core::instance::{ActiveState, ExitCause, Mark};
 use crate::core::queue::Change;
@@ -68,6 +69,7 @@ fn report(ended: Ended, cost: u64) -> Report {
             oom_kills: None,
         },
         text: "last words\n\u{1f980}".to_owned(),
+        work: Some(Box::new(Delivery { repository: "r".to_owned(), branch: "b".to_owned(), commits: 2, ..Delivery::default() })),
     }
 }
 
@@ -101,11 +103,13 @@ async fn in_state(store: &SqliteStore, target: &str, state: impl Fn(TaskId) -> T
 pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> SqliteStore) {
     let store = open().await;
     let mut expected = Vec::new();
-    let states: [&dyn Fn(TaskId) -> TaskState; 8] = [
+    let states: [&dyn Fn(TaskId) -> TaskState; 10] = [
         &|_| TaskState::Pending { not_before: None },
         &|_| TaskState::Pending { not_before: Some(at(999)) },
         &|id| TaskState::Assigned(placement(id, 1, "a")),
         &|id| TaskState::Running(placement(id, 1, "b-c")),
+        &|id| TaskState::Verifying(placement(id, 1, "b-c")),
+        &|id| TaskState::Publishing(placement(id, 1, "b-c")),
         &|_| TaskState::Succeeded,
         &|_| TaskState::Failed(Reason::Oom),
         &|_| TaskState::Failed(Reason::MemoryPressure),
@@ -262,6 +266,11 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     assert_eq!(store.last_session(task.id, &name("a")).await.expect("readable"), Some(session(1)));
     assert_eq!(store.last_session(task.id, &name("c")).await.expect("readable"), None);
     assert_eq!(store.live_tasks().await.expect("readable").len(), 2);
+    // Both reports say when; what is added up by instance begins with those that ended then.
+    let ended = store.attempts(task.id).await.expect("readable")[1].report.as_ref().expect("a report").finished;
+    let spent = store.spent_since(ended).await.expect("readable");
+    assert_eq!(spent, [(name("a"), Usd(12)), (name("b"), Usd(30))].into());
+    assert_eq!(store.spent_since(at(ended.as_second() + 1)).await.expect("readable"), [].into());
 }
 
 pub(super) async fn lists_are_filtered_and_paged_newest_first(open: impl AsyncFn() -> SqliteStore) {

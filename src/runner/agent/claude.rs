@@ -28,6 +28,8 @@ pub(super) struct Claude {
     start: Start,
     /// Each way of starting that was tried; each is tried once.
     tried: Vec<Start>,
+    /// What it is told instead of the prompt in a later process of the attempt.
+    follow_up: Option<String>,
     before: Option<Totals>,
     version: String,
     account: Account,
@@ -50,6 +52,7 @@ impl Claude {
             session,
             start,
             tried: vec![start],
+            follow_up: None,
             version: String::new(),
             account: Account::default(),
             condition: Condition { doing: "starting".to_owned(), ..Condition::default() },
@@ -166,10 +169,13 @@ impl Agent for Claude {
 
     fn input(&self) -> Vec<u8> {
         let text = |text: &str| json!({"type": "text", "text": text});
-        let mut content = vec![text(&self.work.prompt)];
-        if self.start == Start::Resume {
-            content.push(text(GO_ON));
-        }
+        let content = match (&self.follow_up, self.start) {
+            (None, Start::New) => vec![text(&self.work.prompt)],
+            (None, Start::Resume) => vec![text(&self.work.prompt), text(GO_ON)],
+            (Some(words), Start::Resume) => vec![text(words)],
+            // Its conversation was lost meanwhile.
+            (Some(words), Start::New) => vec![text(&self.work.prompt), text(words)],
+        };
         let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
@@ -233,6 +239,18 @@ impl Agent for Claude {
         self.last_error.clear();
         self.doing("starting");
         Some(why)
+    }
+
+    fn follow_up(&mut self, words: String) {
+        self.account.next_process(counts_over_sessions(&self.version));
+        self.follow_up = Some(words);
+        self.start = Start::Resume;
+        self.tried = vec![Start::Resume];
+        self.result = None;
+        self.signs = Signs::default();
+        self.answer.clear();
+        self.last_error.clear();
+        self.doing("starting");
     }
 
     fn condition(&self) -> &Condition {

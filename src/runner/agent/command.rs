@@ -8,6 +8,7 @@ use crate::proto::link::Work;
 
 pub(super) struct Command {
     prompt: String,
+    follow_up: Option<String>,
     out: String,
     last_error: String,
     condition: Condition,
@@ -16,7 +17,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn new(work: &Work) -> Self {
         let condition = Condition { doing: "running".to_owned(), ..Condition::default() };
-        Self { prompt: work.prompt.clone(), out: String::new(), last_error: String::new(), condition }
+        Self { prompt: work.prompt.clone(), follow_up: None, out: String::new(), last_error: String::new(), condition }
     }
 }
 
@@ -30,7 +31,10 @@ impl Agent for Command {
     }
 
     fn input(&self) -> Vec<u8> {
-        self.prompt.clone().into_bytes()
+        match &self.follow_up {
+            Some(words) => format!("{}\n\n{words}", self.prompt).into_bytes(),
+            None => self.prompt.clone().into_bytes(),
+        }
     }
 
     fn input_done(&self) -> bool {
@@ -62,6 +66,13 @@ impl Agent for Command {
 
     fn again(&mut self, _exit: Exit) -> Option<&'static str> {
         None
+    }
+
+    /// It has no conversation to go on with, so it is told all.
+    fn follow_up(&mut self, words: String) {
+        self.follow_up = Some(words);
+        self.out.clear();
+        self.last_error.clear();
     }
 
     fn condition(&self) -> &Condition {
@@ -100,7 +111,7 @@ mod tests {
     use super::*;
 
     fn command() -> Command {
-        Command { prompt: "p".into(), out: String::new(), last_error: String::new(), condition: Condition::default() }
+        Command { prompt: "p".into(), follow_up: None, out: String::new(), last_error: String::new(), condition: Condition::default() }
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) trait Agent: Send + Sync {
     fn terminate_group(&self) -> bool;
     /// Its process ended so: whether the attempt has to start another one, and then why.
     fn again(&mut self, exit: Exit) -> Option<&'static str>;
+    /// Its work did not pass its check: the next process goes on with these words.
+    fn follow_up(&mut self, words: String);
     /// How it is doing.
     fn condition(&self) -> &Condition;
     /// The conversation that it works in.
