@@ -7,20 +7,30 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use tokio::io::Interest;
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::runtime::Handle;
 
-/// A child. It has to be waited for: nobody else does.
+/// The children that have not been collected, so that who collects orphans leaves them alone.
+static LIVING: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
+
+/// Whether this is a child of [`spawn`] that has not been collected yet.
+pub fn is_awaited(pid: Pid) -> bool {
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+}
+
+/// A child. Dropped before it has been waited for, it is killed, and collected by the runtime.
 #[derive(Debug)]
-#[must_use = "a child that nobody waits for stays a zombie"]
 pub struct Child {
     pid: Pid,
     handle: Watched,
@@ -64,7 +74,10 @@ fn spawn_by(ways: &[Way], program: &Program, streams: [OwnedFd; 3], setup: Befor
         Ok(Some(error)) | Err(error) => Err(error),
     };
     match handle {
-        Ok(handle) => Ok(Child { pid, handle, waited: false }),
+        Ok(handle) => {
+            LIVING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+            Ok(Child { pid, handle, waited: false })
+        }
         Err(error) => {
             // It is ending by itself, or it could not be watched.
             let _ = kill(pid, Signal::SIGKILL);
@@ -123,13 +136,9 @@ impl Child {
     /// # Errors
     /// waitid(2), `ECHILD` if somebody else has waited for it.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            self.handle.ready(Interest::READABLE).await?;
-            if let Some(status) = waitid(WaitId::PidFd(self.handle.get().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)? {
-                self.waited = true;
-                return Ok(exit_status(&status));
-            }
-        }
+        let status = collect(self.pid, &self.handle).await?;
+        self.waited = true;
+        Ok(status)
     }
 
     /// Sends it a signal, or its process group, which it must lead then. Nothing is sent once it has been waited for.
@@ -145,12 +154,47 @@ impl Child {
     }
 }
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.waited {
+            return;
+        }
+        // One that ended meanwhile is as wanted.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let Ok(runtime) = Handle::try_current() else { return };
+        let pid = self.pid;
+        if let Ok(handle) = self.handle.get().try_clone().and_then(|handle| Watched::new(handle, Interest::READABLE)) {
+            runtime.spawn(async move { collect(pid, &handle).await });
+        }
+    }
+}
+
+async fn collect(pid: Pid, handle: &Watched) -> io::Result<ExitStatus> {
+    let status = loop {
+        handle.ready(Interest::READABLE).await?;
+        if let Some(status) = waitid(WaitId::PidFd(handle.get().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)? {
+            break status;
+        }
+    };
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+    Ok(exit_status(&status))
+}
+
 /// As wait(2) has it in one number.
 fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => ExitStatus::from_raw((code & 0xff) << 8),
         (None, signal) => ExitStatus::from_raw(signal.unwrap_or_default() | if status.dumped() { 0x80 } else { 0 }),
     }
+}
+
+/// A standard input that is empty.
+///
+/// # Errors
+/// `/dev/null` cannot be opened.
+pub fn no_input() -> io::Result<OwnedFd> {
+    let path = "/dev/null";
+    fs::File::open(path).map(OwnedFd::from).map_err(|error| io::Error::new(error.kind(), format!("open {path}: {error}")))
 }
 
 /// A pipe to a child's standard input: our end, and its.

@@ -194,9 +194,9 @@ impl Cell {
     }
 
     /// Collects orphans that ended while the agent's own process `main` runs.
-    pub(super) fn reap(&self, main: Option<u32>) {
+    pub(super) fn reap(&self) {
         if matches!(self.kind, Kind::Descendants { .. }) {
-            descendants::reap(main);
+            descendants::reap();
         }
     }
 

@@ -11,14 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn null() -> OwnedFd {
-    fs::File::open("/dev/null").expect("/dev/null").into()
-}
-
 /// Runs it to its end; what it printed on its standard output and error, and its status.
 async fn run(ways: &[Way], program: &Program, setup: BeforeExec) -> io::Result<(String, String, ExitStatus)> {
     let ((mut out, its_out), (mut err, its_err)) = (output()?, output()?);
-    let mut child = spawn_by(ways, program, [null(), its_out, its_err], setup)?;
+    let mut child = spawn_by(ways, program, [no_input()?, its_out, its_err], setup)?;
     let (mut printed, mut complained) = (String::new(), String::new());
     let all = async {
         out.read_to_string(&mut printed).await?;
@@ -160,17 +156,35 @@ async fn steps_before_exec_are_taken() {
 async fn a_child_that_is_killed_says_by_what() {
     let ((mut to, its_in), (mut from, its_out)) = (input().expect("a pipe"), output().expect("a pipe"));
     let setup = BeforeExec { new_session: true, ..BeforeExec::default() };
-    let mut child = spawn(&shell("read line; echo \"$line\"; sleep 1000"), [its_in, its_out, null()], setup).expect("started");
+    let mut child = spawn(&shell("read line; echo \"$line\"; sleep 1000"), [its_in, its_out, no_input().expect("opened")], setup).expect("started");
     to.write_all(b"hello\n").await.expect("written");
     let mut line = [0; 6];
     from.read_exact(&mut line).await.expect("read");
     assert_eq!(&line, b"hello\n");
     // Given up, it may be waited for again.
     assert!(tokio::time::timeout(Duration::ZERO, child.wait()).await.is_err());
-    assert!(child.id().is_some());
+    assert!(child.id().is_some() && is_awaited(child.pid));
     child.signal(Signal::SIGUSR2, true).expect("sent");
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("in time").expect("waited");
     assert_eq!((status.code(), status.signal()), (None, Some(Signal::SIGUSR2 as i32)));
+    assert!(!is_awaited(child.pid));
     // All of its group got it, so nobody holds the pipe.
     assert_eq!(tokio::time::timeout(PATIENCE, from.read(&mut line)).await.expect("in time").expect("read"), 0);
+}
+
+#[tokio::test]
+async fn a_child_that_nobody_waits_for_is_killed_and_collected() {
+    let ((mut out, its_out), input) = (output().expect("a pipe"), no_input().expect("opened"));
+    let child = spawn(&shell("exec sleep 1000"), [input, its_out, no_input().expect("opened")], BeforeExec::default()).expect("started");
+    let pid = child.pid;
+    drop(child);
+    // Its death closes the pipe; then it is a zombie for as long as the runtime takes.
+    assert_eq!(tokio::time::timeout(PATIENCE, out.read(&mut [0])).await.expect("in time").expect("read"), 0);
+    let gone = async {
+        while kill(pid, None) != Err(Errno::ESRCH) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it stays a zombie");
+    assert!(!is_awaited(pid));
 }
