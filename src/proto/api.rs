@@ -1,5 +1,8 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
+mod locks;
+
+pub use locks::*;
 mod teams;
 
 pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
@@ -247,6 +250,7 @@ pub struct InstanceDetail {
     #[serde(flatten)]
     pub instance: Instance,
     /// Its short stable ID, which is in the names of its branches.
+    #[serde(default)]
     pub id: String,
     /// Its repository in the configuration, if its directory is a worktree of one.
     pub repository: Option<String>,
