@@ -30,7 +30,8 @@ pub(in crate::runner) async fn begin(
     state: &Path,
     attempt: AttemptId,
 ) -> Result<Begun, WorktreeError> {
-    prepare(git, &checkout.origin).await?;
+    prepare::prepare(git, &checkout.origin).await?;
+    prepare::unlock(git, checkout.shared).await?;
     let mut standing = Standing::read(state);
     // A task's first attempt has no past, whatever an earlier clauded has called by its number.
     let known = (attempt.number > 1).then(|| standing.branches.get(&attempt.task).cloned()).flatten();
