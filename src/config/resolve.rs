@@ -133,6 +133,7 @@ fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repos
         author_email: table.get("author-email", value::author),
         push: table.get("push", value::remote),
         caches: table.get("caches", value::caches).unwrap_or_default(),
+        keep: table.get("keep", value::duration),
     };
     table.finish();
     repository

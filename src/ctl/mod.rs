@@ -18,6 +18,7 @@ mod status;
 mod task;
 mod team;
 mod version;
+mod worktree;
 
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Stop(names) => instance::act(client, screen, "stop", &names).await,
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
+            Command::Worktree(command) => worktree::run(client, screen, command).await,
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,

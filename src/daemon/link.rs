@@ -157,6 +157,7 @@ async fn listen(
                 }
             }
             FromRunner::Progress(progress) => pass(Input::Progress(instance.clone(), progress)).await?,
+            FromRunner::Answer { id, answer } => pass(Input::Answered(instance.clone(), id, answer)).await?,
             FromRunner::Draining => pass(Input::Draining(instance.clone())).await?,
             FromRunner::Hello(_) => return Err(LinkError::Protocol("a second Hello".to_owned())),
         }

@@ -5,6 +5,7 @@ mod checkout;
 mod engine;
 mod fleet;
 mod identity;
+mod jobs;
 mod launch;
 mod link;
 mod log;

@@ -1,8 +1,10 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
 mod teams;
+mod worktrees;
 
 pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
+pub use worktrees::{AddWorktree, CollectWorktrees, Worktree, WorktreeFate};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -96,3 +96,64 @@ fn work_that_does_not_pass_its_check_is_kept_and_the_task_says_why() {
     assert_eq!(git(&world.path("repository"), &["show", &format!("{}:x.txt", work["rescue"].as_str().expect("kept"))]), "x");
     assert_eq!(work["verify"]["runs"], 3);
 }
+
+#[test]
+fn worktrees_are_listed_and_go_when_nothing_is_lost_with_them() {
+    let world = world(&["a", "b"], "");
+    world.ok(&["start", "a", "b"]);
+    for name in ["a", "b"] {
+        let task = add(&world, &["--instance", name, "--title", name, &format!("write {name}.txt x")]);
+        assert_eq!(world.wait(&task)["state"], "succeeded");
+    }
+    let trees = world.json(&["worktree", "list"]);
+    let branch = trees[0]["branch"].as_str().expect("a branch").to_owned();
+    assert!(trees[0]["instance"] == "a" && branch.ends_with("/task/a") && trees[0]["disk_bytes"].as_u64().is_some_and(|n| n > 0), "{trees}");
+    assert!(world.ok(&["metrics"]).contains("clauded_worktree_disk_bytes{instance=\"a\"} "));
+
+    let why = |fates: &Value, name: &str| {
+        let fate = fates.as_array().expect("fates").iter().find(|fate| fate["instance"] == name).expect("it is there").clone();
+        (fate["goes"].as_bool().unwrap_or_default(), fate["why"].as_str().unwrap_or_default().to_owned())
+    };
+    let fates = world.json(&["worktree", "gc"]);
+    assert_eq!(why(&fates, "a"), (false, "its instance runs".to_owned()));
+    assert!(world.fails(7, &["worktree", "remove", "a"]).contains("a runs; stop it first: claudectl stop a"));
+
+    world.ok(&["stop", "a", "b"]);
+    // One that waits is not given to a runner that is there for its worktree alone.
+    let waits = add(&world, &["--instance", "b", "--title", "later", "write later.txt x"]);
+    fs::write(world.path("worktrees/b/by-hand.txt"), "x").expect("write");
+    git(&world.path("repository"), &["merge", "--quiet", &branch]);
+    let dry = world.json(&["worktree", "gc", "--dry-run"]);
+    assert_eq!(why(&dry, "a"), (true, "it is clean, and the base contains all of it".to_owned()));
+    assert_eq!(why(&dry, "b"), (false, "it has uncommitted changes".to_owned()));
+    assert!(world.path("worktrees/a/a.txt").exists(), "a dry run removes nothing");
+    let refused = world.fails(7, &["worktree", "remove", "b"]);
+    assert!(refused.contains("the worktree of b stays: it has uncommitted changes"), "{refused}");
+
+    assert!(why(&world.json(&["worktree", "gc"]), "a").0);
+    assert!(!world.path("worktrees/a").exists() && world.path("worktrees/b/by-hand.txt").exists());
+    assert_eq!(git(&world.path("repository"), &["show", &format!("{branch}:a.txt")]), "x");
+    assert!(!git(&world.path("repository"), &["worktree", "list"]).contains("worktrees/a"));
+    assert_eq!(world.json(&["task", "show", &waits])["attempts"], 0);
+    // An instance whose worktree has gone has it again when it starts; and the task that waited is done in a clean one.
+    world.ok(&["start", "a", "b"]);
+    assert_eq!(world.wait(&waits)["state"], "succeeded");
+    let task = add(&world, &["--instance", "a", "--title", "again", "write again.txt x"]);
+    assert_eq!(world.wait(&task)["state"], "succeeded");
+}
+
+#[test]
+fn a_worktree_is_added_by_one_command_and_a_wrong_one_changes_nothing() {
+    let world = world(&["a"], "");
+    let refused = world.fails(7, &["worktree", "add", "new", "--repository", "shp"]);
+    assert!(refused.contains("there is no [repositories.shp]; did you mean \"shop\"?"), "{refused}");
+    assert!(!world.path("clauded.toml.d/90-claudectl.toml").exists());
+    world.ok(&["worktree", "add", "new", "--repository", "shop"]);
+    assert!(world.path("worktrees/new/.git").exists());
+    let written = fs::read_to_string(world.path("clauded.toml.d/90-claudectl.toml")).expect("written");
+    assert!(written.contains("[instances.new]\nrepository = \"shop\"\n"), "{written}");
+    assert_eq!(world.json(&["status", "new"])["active"], "inactive");
+    world.ok(&["start", "new"]);
+    let task = add(&world, &["--instance", "new", "--title", "x", "write x.txt x"]);
+    assert_eq!(world.wait(&task)["history"][0]["work"]["commits"], 1);
+}

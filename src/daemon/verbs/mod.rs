@@ -4,6 +4,7 @@ mod feeds;
 mod instances;
 mod tasks;
 mod teams;
+mod worktrees;
 
 use super::engine::{Input, State};
 use super::identity::Identity;

@@ -5,11 +5,13 @@ mod feeds;
 mod instances;
 mod tasks;
 mod teams;
+mod worktrees;
 
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
+pub use worktrees::Worktrees;
 
 use crate::core::ids::InstanceName;
 use futures_util::future::BoxFuture;
@@ -50,6 +52,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Teams + Feeds {}
+pub trait Service: Instances + Tasks + Teams + Feeds + Worktrees {}
 
-impl<T: Instances + Tasks + Teams + Feeds> Service for T {}
+impl<T: Instances + Tasks + Teams + Feeds + Worktrees> Service for T {}

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Every route of the API's contract. One that is added or removed is added or removed here, in the CHANGELOG and in `docs/api.md`.
-const ROUTES: [&str; 29] = [
+const ROUTES: [&str; 33] = [
     "get /",
     "get /agents/status",
     "get /api/agents",
@@ -24,6 +24,7 @@ const ROUTES: [&str; 29] = [
     "get /api/v1/tasks/{id}/log",
     "get /api/v1/teams",
     "get /api/v1/teams/{name}",
+    "get /api/v1/worktrees",
     "get /health",
     "get /metrics",
     "post /api/tasks",
@@ -36,6 +37,9 @@ const ROUTES: [&str; 29] = [
     "post /api/v1/teams/{name}/down",
     "post /api/v1/teams/{name}/scale",
     "post /api/v1/teams/{name}/up",
+    "post /api/v1/worktrees/gc",
+    "post /api/v1/worktrees/{name}/add",
+    "post /api/v1/worktrees/{name}/remove",
     "post /task",
     "put /api/v1/instances/{name}/limits",
 ];
