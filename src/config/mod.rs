@@ -22,6 +22,7 @@ pub use team::{CLASSIC, RoleConfig, TeamConfig};
 use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
+use crate::core::lock::Pattern;
 use crate::core::profile::Profile;
 use crate::core::refname::BranchTemplate;
 use crate::core::team::{Member, TeamName};
@@ -48,12 +49,16 @@ pub struct Config {
     pub teams: BTreeMap<TeamName, TeamConfig>,
     /// `[instances.NAME]`, and the members of the teams.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[locks]`
+    pub locks: Locks,
     /// `[api]`
     pub api: Api,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[store]`
     pub store: Store,
+    /// `[audit]`
+    pub audit: Audit,
 }
 
 /// Who supervises the instances.
@@ -99,6 +104,10 @@ pub struct Repository {
     pub source: Source,
     /// `default-branch`: what work starts from; the repository's own HEAD where `None`.
     pub default_branch: Option<String>,
+    /// `features`: names for globs, to lock together.
+    pub features: BTreeMap<String, Pattern>,
+    /// `lock-policy`
+    pub lock_policy: LockPolicy,
     /// `worktree-root`: of instances that say no directory.
     pub worktree_root: PathBuf,
     /// `branch`: how the branches of tasks are named.
@@ -128,6 +137,23 @@ impl Repository {
     pub fn caches_directory(&self, name: &str) -> PathBuf {
         self.worktree_root.join(".caches").join(name)
     }
+}
+
+/// What is done about files that a task has changed without a lock on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// It is told, and that is all.
+    #[default]
+    Warn,
+    /// The task fails, and its work is kept on a rescue ref.
+    Refuse,
+}
+
+/// Locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locks {
+    /// `ttl`: how long one is held that is not renewed.
+    pub ttl: Duration,
 }
 
 /// An agent, and which credential it needs.
@@ -188,6 +214,15 @@ pub struct Store {
     pub path: PathBuf,
     /// `keep`: how long ended tasks and events are kept.
     pub keep: Duration,
+}
+
+/// The audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// `keep`: how long its rows are kept.
+    pub keep: Duration,
+    /// `max-rows`: how many are kept at most.
+    pub max_rows: u64,
 }
 
 /// Where things are; differs between the system's clauded, `--user`, and tests.

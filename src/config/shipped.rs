@@ -44,9 +44,11 @@ fn keys() -> BTreeSet<(String, String)> {
         "teams.t.members.m.role-limits",
         "instances.i",
         "instances.i.limits",
+        "locks",
         "api",
         "metrics",
         "store",
+        "audit",
     ];
     let text: String = tables.iter().map(|table| format!("[{table}]\nQQQQ = 0\n")).collect();
     let problems = read("keys", &format!("QQQQ = 0\n{text}")).expect_err("unknown keys");

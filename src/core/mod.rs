@@ -2,11 +2,13 @@
 //! No I/O, no clock, no runtime: time comes as an argument, effects leave as data.
 
 pub mod attempt;
+pub mod audit;
 pub mod checkout;
 pub mod delivery;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod lock;
 pub mod profile;
 pub mod queue;
 pub mod refname;

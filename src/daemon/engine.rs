@@ -4,10 +4,12 @@
 //! callers get the error, the runners' connections are closed (they come back and say everything again), and the queue is
 //! loaded anew from the store, which is the truth.
 
+use super::desk::{self, Desk};
 use super::fleet::Fleet;
 use super::jobs::{Asker, Jobs};
-use super::turn::{Action, Look, Turn};
+use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
+use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
@@ -18,6 +20,7 @@ use crate::platform::units::UnitEvent;
 use crate::proto::api;
 use crate::proto::link::{Answer, Event, FromDaemon, Job, Progress, Work};
 use jiff::Timestamp;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,8 +84,12 @@ pub(super) enum Input {
     Unit(UnitEvent),
     /// A new configuration, checked.
     Configure(Arc<Config>),
-    /// Something to keep and show that was done elsewhere.
-    Note(StoredEvent),
+    /// Something to keep and show that was done elsewhere, and its row in the audit.
+    Note(StoredEvent, Entry),
+    /// That is whose input it is; others are clauded's own, a runner's or the supervisor's.
+    By(Actor, Box<Input>),
+    /// Something about locks.
+    Lock(desk::Input),
     /// Look at the state.
     Ask(Look),
 }
@@ -93,6 +100,15 @@ impl Input {
         match self {
             Self::Linked { to, .. } | Self::Runner { to, .. } => Some(to.connection),
             _ => None,
+        }
+    }
+
+    /// To whose account goes what follows from it.
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Linked { hello: queue::Hello { instance, .. }, .. } | Self::Runner { instance, .. } => Actor::runner(instance.clone()),
+            Self::Unit(_) => Actor::supervisor(),
+            _ => Actor::clauded(),
         }
     }
 }
@@ -124,6 +140,8 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// The instances as their supervisor sees them.
     pub(super) fleet: Fleet,
+    /// The locks, and who waits for one.
+    pub(super) desk: Desk,
     /// The configuration in force.
     pub(super) config: Arc<Config>,
     /// How running attempts are doing.
@@ -168,7 +186,9 @@ impl Engine {
         let mut fleet = Fleet::new();
         let queue = load(&store, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
-        let state = State { queue, fleet, config, progress: BTreeMap::new(), worktrees: store.worktrees().await?.into_iter().collect(), store_problem: None };
+        let desk = Desk::load(&store).await?;
+        let worktrees = store.worktrees().await?.into_iter().collect();
+        let state = State { queue, fleet, desk, config, progress: BTreeMap::new(), worktrees, store_problem: None };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Ok(Self { state, store, metrics, events, logs, watchdog, runners, jobs: Jobs::default(), cut, given, last_event, unsettled: false })
     }
@@ -177,7 +197,14 @@ impl Engine {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wake = self.state.queue.next_wake().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
+            let wake = self
+                .state
+                .queue
+                .next_wake()
+                .into_iter()
+                .chain(self.state.desk.next_wake())
+                .min()
+                .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
             let mut next = tokio::select! {
@@ -190,9 +217,12 @@ impl Engine {
                 self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
             }
             turn.effects(self.state.queue.tick(now), now);
+            desk::tick(&mut self.state, now, &mut turn);
+            desk::follow(&mut self.state, now, &mut turn);
             let mut taken = 0;
             while let Some(input) = next.take() {
                 self.take(input, now, &mut turn);
+                desk::follow(&mut self.state, now, &mut turn);
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
@@ -208,8 +238,15 @@ impl Engine {
         if input.connection().is_some_and(|connection| self.cut.contains(&connection)) {
             return;
         }
+        let (actor, input) = match input {
+            Input::By(actor, input) => (actor, *input),
+            input => (input.actor(), input),
+        };
+        turn.actor = actor;
         let state = &mut self.state;
         match input {
+            // Nobody acts for another.
+            Input::By(..) => {}
             Input::Add(spec, reply) => turn.add(*spec, now, reply),
             Input::Cancel(id, reply) => {
                 let (found, effects) = state.queue.cancel(id, now);
@@ -222,6 +259,7 @@ impl Engine {
             Input::Retry(task, reply) => {
                 let ended = state.queue.task(task.id).is_none();
                 if ended {
+                    turn.audit("task-retried", now, |entry| entry.of_task(Some(task.id)));
                     turn.note("task-retried", None, Some(task.id), "put back into the queue".to_owned(), None, now);
                 }
                 turn.effects(state.queue.retry(*task), now);
@@ -304,7 +342,11 @@ impl Engine {
                 turn.note("config-reloaded", None, None, "a new configuration is in force".to_owned(), None, now);
                 state.config = config;
             }
-            Input::Note(event) => turn.batch.events.push(event),
+            Input::Note(event, row) => {
+                turn.batch.events.push(event);
+                turn.batch.audit.push(row);
+            }
+            Input::Lock(input) => desk::take(input, state, now, turn),
             Input::Ask(look) => turn.looks.push(look),
         }
     }
@@ -319,7 +361,12 @@ impl Engine {
         if !turn.batch.is_empty() {
             let (begun, queue) = (Instant::now(), &mut self.state.queue);
             let follow = |ids: &[TaskId]| {
+                let mut adders = turn.adders.drain(..);
                 for (id, (spec, at)) in ids.iter().zip(&turn.batch.add) {
+                    second.actor = adders.next().unwrap_or_default();
+                    let details = json!({"title": spec.title, "type": spec.kind.as_str()});
+                    let target = spec.target.instance();
+                    second.audit("task-added", now, |entry| entry.of_task(Some(*id)).of_instance(target).with(&details));
                     second.note("task-added", None, Some(*id), spec.title.clone(), None, now);
                     second.effects(queue.added(fresh(*id, spec, *at)), now);
                 }
@@ -368,6 +415,8 @@ impl Engine {
                     self.metrics.task_ended(&instance, &kind, &ended);
                     self.logs.notify_waiters();
                 }
+                Action::Lock(LockCount::Waited(time, granted)) => self.metrics.lock_waited(time, granted),
+                Action::Lock(LockCount::Refused(cause)) => self.metrics.lock_refused(cause),
                 Action::Used(instance, kind, report, waited) => self.metrics.task_used(&instance, &kind, &report, waited),
                 Action::Restarted(instance, cause) => self.metrics.restart(&instance, &cause),
                 Action::Run { placement, resume } => {
@@ -431,10 +480,13 @@ impl Engine {
             to.hang_up.notify_one();
             self.cut.insert(to.connection);
         }
-        self.state.queue = loop {
-            match load(&self.store, &mut self.state.fleet).await {
-                Ok(queue) => break queue,
+        self.state.desk.give_up(&error);
+        (self.state.queue, self.state.desk) = loop {
+            let loaded = async { Ok((load(&self.store, &mut self.state.fleet).await?, Desk::load(&self.store).await?)) };
+            match loaded.await {
+                Ok(loaded) => break loaded,
                 Err(error) => {
+                    let error: StoreError = error;
                     tracing::error!("cannot load the queue: {error}");
                     self.alive();
                     tokio::time::sleep(STORE_PAUSE).await;

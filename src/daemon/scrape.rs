@@ -54,6 +54,8 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
         instances: instances.collect(),
         fleet: fleet.clone(),
         tasks,
+        locks: state.desk.locks.iter().len(),
+        lock_waits: state.desk.locks.waits().len(),
         holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
     }
 }

@@ -1,5 +1,8 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
+mod locks;
+
+pub use locks::*;
 mod teams;
 mod worktrees;
 

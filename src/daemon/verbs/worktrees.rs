@@ -74,11 +74,12 @@ impl Verbs {
         }
     }
 
-    async fn remove(&self, name: &InstanceName) -> Result<(), ServiceError> {
+    async fn remove(&self, caller: &Caller, name: &InstanceName) -> Result<(), ServiceError> {
         match self.ask(name, Job::Remove).await? {
             link::Answer::Removed => {
                 self.engine.send(Input::Worktree(name.clone(), None)).await.map_err(|_| stopping())?;
-                self.note("worktree-removed", name, format!("the worktree of {name} is removed; its branches stay in the repository")).await
+                let row = caller.actor.did("worktree-remove", Timestamp::now()).of_instance(Some(name));
+                self.note("worktree-removed", name, format!("the worktree of {name} is removed; its branches stay in the repository"), row).await
             }
             link::Answer::Refused(why) => Err(refused(409, "worktree", format!("the worktree of {name} stays: {why}"))),
             link::Answer::Facts(_) => Err(refused(502, "runner-away", format!("the runner of {name} answered something else"))),
@@ -86,7 +87,14 @@ impl Verbs {
     }
 
     /// What becomes of one worktree; removes it if it goes and that is wanted.
-    async fn collect(&self, name: &InstanceName, known: &StoredWorktree, keep: Option<Duration>, dry_run: bool) -> Result<(Fate, Option<u64>), ServiceError> {
+    async fn collect(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        known: &StoredWorktree,
+        keep: Option<Duration>,
+        dry_run: bool,
+    ) -> Result<(Fate, Option<u64>), ServiceError> {
         let asked = name.clone();
         if self.look(move |state| runs(state, &asked)).await? {
             return Ok((Fate::Stays("its instance runs".to_owned()), known.bytes));
@@ -95,7 +103,7 @@ impl Verbs {
             let facts = self.facts(name).await?;
             let fate = facts.fate(known.measured, keep, Timestamp::now());
             if matches!(fate, Fate::Goes(_)) && !dry_run {
-                self.remove(name).await?;
+                self.remove(caller, name).await?;
             } else {
                 let seen = StoredWorktree { branch: facts.branch, bytes: facts.bytes, ..known.clone() };
                 self.engine.send(Input::Worktree(name.clone(), Some(seen))).await.map_err(|_| stopping())?;
@@ -122,7 +130,7 @@ impl Worktrees for Verbs {
             let persisted = config::persist_repository(&self.paths, &name, &repository)?;
             let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
             self.identity.configure(config.clone());
-            self.engine.send(Input::Configure(config.clone())).await.map_err(|_| stopping())?;
+            self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config.clone())))).await.map_err(|_| stopping())?;
             self.units.reload().await?;
             drop(alone);
             let asked = name.clone();
@@ -140,7 +148,12 @@ impl Worktrees for Verbs {
             };
             let message = format!("{} is a worktree of {}", seen.directory, seen.repository);
             self.engine.send(Input::Worktree(name.clone(), Some(seen))).await.map_err(|_| stopping())?;
-            self.note("worktree-added", &name, format!("{message}, by {}", caller.description)).await?;
+            let row = caller
+                .actor
+                .did("worktree-add", Timestamp::now())
+                .of_instance(Some(&name))
+                .with(&serde_json::json!({ "repository": config.instance(&name).repository }));
+            self.note("worktree-added", &name, format!("{message}, by {}", caller.description), row).await?;
             Ok(api::Outcome { result: if persisted { "created" } else { "unchanged" }.to_owned(), message })
         })
     }
@@ -155,7 +168,7 @@ impl Worktrees for Verbs {
                 (true, false) => {}
             }
             tracing::info!(instance = %name, by = %caller.description, "remove the worktree of {name}, asked by {}", caller.description);
-            self.reserved(&name, async || self.remove(&name).await).await?;
+            self.reserved(&name, async || self.remove(&caller, &name).await).await?;
             Ok(api::Outcome { result: "changed".to_owned(), message: "its branches stay in the repository".to_owned() })
         })
     }
@@ -170,7 +183,7 @@ impl Worktrees for Verbs {
             let mut fates = Vec::new();
             // One after the other: each may start a runner, and they share repositories.
             for (name, known, keep) in known.await? {
-                let (goes, why, bytes) = match self.collect(&name, &known, keep, dry_run).await {
+                let (goes, why, bytes) = match self.collect(&caller, &name, &known, keep, dry_run).await {
                     Ok((Fate::Goes(why), bytes)) => (true, why, bytes),
                     Ok((Fate::Stays(why), bytes)) => (false, why, bytes),
                     Err(error) => (false, error.detail, known.bytes),

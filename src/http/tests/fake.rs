@@ -1,9 +1,13 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
+use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::{Answer, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees};
+use crate::core::lock::LockId;
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
+use crate::proto::audit::{AuditCheck, AuditRow};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -168,6 +172,49 @@ impl Tasks for Fake {
     }
 }
 
+impl Audit for Fake {
+    fn audit(&self, query: AuditQuery, wait: bool) -> Answer<'_, Vec<AuditRow>> {
+        Box::pin(async move {
+            self.did(format!("audit {query:?} wait={wait}"));
+            if wait {
+                self.go_on.notified().await;
+            }
+            Ok(vec![AuditRow { seq: 1, ..Default::default() }])
+        })
+    }
+    fn check_audit(&self) -> Answer<'_, AuditCheck> {
+        ready(AuditCheck { intact: true, ..Default::default() })
+    }
+}
+
+impl Locks for Fake {
+    fn locks(&self, _: Caller) -> Answer<'_, api::LockTable> {
+        ready(api::LockTable::default())
+    }
+    fn acquire_lock(&self, caller: Caller, lock: api::NewLock, hung_up: BoxFuture<'static, ()>) -> Answer<'_, api::GivenLock> {
+        Box::pin(async move {
+            if lock.wait_seconds.is_some() {
+                self.entered.notify_one();
+                hung_up.await;
+                self.did("hung up".to_owned());
+                self.entered.notify_one();
+            }
+            self.did(format!("lock {:?} by {}", lock.path, caller.description));
+            Ok(api::GivenLock::default())
+        })
+    }
+    fn steal_lock(&self, _: Caller, _: api::NewLock) -> Answer<'_, api::GivenLock> {
+        ready(api::GivenLock::default())
+    }
+    fn release_locks(&self, _: Caller, _: api::ReleaseLocks) -> Answer<'_, api::Outcome> {
+        ready(done("released"))
+    }
+    fn transfer_lock(&self, _: Caller, id: LockId, to: api::TransferLock) -> Answer<'_, api::GivenLock> {
+        self.did(format!("transfer {id} to {}", to.instance));
+        ready(api::GivenLock::default())
+    }
+}
+
 impl Feeds for Fake {
     fn events(&self, after: i64, limit: u32) -> Answer<'_, Vec<api::Event>> {
         ready(self.events.lock().unwrap().iter().filter(|e| e.id > after).take(limit as usize).cloned().collect())
@@ -240,7 +287,8 @@ impl Rig {
         let of_callers = role.clone();
         let identify = Arc::new(move |peer: Peer| {
             assert_eq!(peer.pid, std::process::id(), "the test is its own peer");
-            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), role: of_callers.lock().unwrap().clone() }
+            let actor = Actor::local(Who::User { uid: peer.uid, name: None, pid: peer.pid });
+            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), actor, role: of_callers.lock().unwrap().clone() }
         });
         let unix = UnixListener::bind(&socket).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
