@@ -15,7 +15,7 @@ mod tree;
 mod user;
 mod value;
 
-pub use persist::{PersistError, Persisted, TeamChange, persist_limits, persist_team, remove_team};
+pub use persist::{PersistError, Persisted, TeamChange, persist_limits, persist_repository, persist_team, remove_team};
 pub use problem::{Problem, Problems};
 pub use team::{CLASSIC, RoleConfig, TeamConfig};
 
@@ -122,6 +122,8 @@ pub struct Repository {
     pub push: Option<String>,
     /// `caches`: build caches that the worktrees share.
     pub caches: Vec<Cache>,
+    /// `keep`: how long a worktree that is not merged is kept; for ever where `None`.
+    pub keep: Option<Duration>,
 }
 
 impl Repository {

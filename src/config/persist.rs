@@ -41,6 +41,14 @@ pub enum PersistError {
         /// The file that would have been written.
         file: PathBuf,
     },
+    /// Another file has the last word on a repository.
+    #[error("the repository of {instance} was not written: a file that comes after {file} in the same directory sets another one", file = .file.display())]
+    RepositoryOverridden {
+        /// The instance.
+        instance: InstanceName,
+        /// The file that would have been written.
+        file: PathBuf,
+    },
     /// Another file has the last word on a team.
     #[error("the team {team} was not changed: the replicas of {role} are set to something else by a file that comes after {file} in the same directory", file = .file.display())]
     TeamOverridden {
@@ -131,6 +139,41 @@ pub fn persist_limits(paths: &Paths, instance: &InstanceName, limits: &Limits) -
     }
     if old.as_deref() == Some(&new) {
         return Ok(false);
+    }
+    replace(&directory, &file, &new).map(|()| true)
+}
+
+/// Writes `[instances.NAME] repository` into `clauded.toml.d/90-claudectl.toml`, as [`persist_limits`] does. Returns whether the
+/// file had to be changed.
+///
+/// # Errors
+/// See [`PersistError`]; nothing is changed then.
+pub fn persist_repository(paths: &Paths, instance: &InstanceName, repository: &str) -> Result<bool, PersistError> {
+    let texts = load::texts(paths)?;
+    let before = Config::from_texts(&texts, paths)?;
+    if before.instances.get(instance).is_some_and(|said| said.repository.as_deref() == Some(repository)) {
+        return Ok(false);
+    }
+    let directory = load::drop_in_directory(paths);
+    let file = directory.join(FILE_NAME);
+    let old = texts.iter().find(|(path, _)| *path == file).map(|(_, text)| text.clone());
+    let shape = |key: &str| PersistError::Shape { file: file.clone(), key: key.to_owned() };
+    let mut document: DocumentMut = old.as_deref().unwrap_or_default().parse().map_err(|error: toml_edit::TomlError| shape(error.message()))?;
+    let mut table: &mut dyn TableLike = document.as_table_mut();
+    for (key, implicit) in [("instances", true), (instance.as_str(), false)] {
+        let item = table.entry(key).or_insert_with(|| {
+            let mut new = Table::new();
+            new.set_implicit(implicit);
+            Item::Table(new)
+        });
+        table = item.as_table_like_mut().ok_or_else(|| shape(key))?;
+    }
+    table.insert("repository", toml_edit::value(repository));
+    let edited = document.to_string();
+    let new = if old.is_some() { edited } else { format!("{HEADING}{edited}") };
+    let config = Config::from_texts(&laid_over(texts, paths, &file, Some(new.clone())), paths)?;
+    if config.instance(instance).repository.as_deref() != Some(repository) {
+        return Err(PersistError::RepositoryOverridden { instance: instance.clone(), file });
     }
     replace(&directory, &file, &new).map(|()| true)
 }

@@ -137,6 +137,7 @@ fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repos
         author_email: table.get("author-email", value::author),
         push: table.get("push", value::remote),
         caches: table.get("caches", value::caches).unwrap_or_default(),
+        keep: table.get("keep", value::duration),
         features: table.get("features", value::features).unwrap_or_default(),
         lock_policy: table.get("lock-policy", |node| value::choice(node, &LOCK_POLICIES)).unwrap_or_default(),
     };

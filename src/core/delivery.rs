@@ -1,7 +1,7 @@
 //! What an attempt left in its repository: commits, changed files, how the check went, what was pushed, what was rescued.
 
 use super::ids::{AttemptId, InstanceId, InstanceName, SessionId};
-use super::refname::short_kind;
+use super::refname::{part, short_kind};
 use serde::{Deserialize, Serialize};
 
 /// Most changed files that are named.
@@ -115,9 +115,7 @@ fn one_line(text: &str) -> String {
 
 /// The ref that keeps what an attempt left uncommitted.
 pub fn rescue_ref(instance: &InstanceName, attempt: AttemptId) -> String {
-    // An instance's name may end with ".lock" or '.' or have ".." in it, and a ref's part may not.
-    let name: String = instance.as_str().replace("..", "_.").trim_end_matches('.').replace(".lock", "_lock");
-    format!("refs/clauded/rescue/{name}/{attempt}")
+    format!("refs/clauded/rescue/{}/{attempt}", part(instance.as_str()))
 }
 
 #[cfg(test)]

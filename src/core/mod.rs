@@ -17,3 +17,4 @@ pub mod task;
 pub mod team;
 pub mod usage;
 pub mod verdict;
+pub mod worktree;

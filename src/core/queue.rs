@@ -105,6 +105,8 @@ pub struct Queue {
     /// Attempts that were closed without their runner's word, and where they were; it may still come, and with it their cost.
     unheard: BTreeMap<AttemptId, InstanceName>,
     delayed: BTreeSet<(Timestamp, TaskId)>,
+    /// Instances that run, and are to have no task.
+    reserved: BTreeSet<InstanceName>,
     holds: BTreeMap<String, Timestamp>,
     jitter: u64,
 }
@@ -249,6 +251,16 @@ impl Queue {
         if let Some(link) = self.links.get_mut(instance) {
             link.draining = true;
         }
+    }
+
+    /// Gives an instance no task, or tasks again.
+    pub fn reserve(&mut self, instance: &InstanceName, on: bool) -> Vec<Effect> {
+        if on {
+            self.reserved.insert(instance.clone());
+        } else {
+            self.reserved.remove(instance);
+        }
+        self.dispatch()
     }
 
     /// An invocation of an instance's unit is over: nothing of it runs any more.
@@ -463,7 +475,7 @@ impl Queue {
     fn dispatch(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (name, link) in &mut self.links {
-            if link.busy.is_some() || link.draining || self.holds.contains_key(&link.account) {
+            if link.busy.is_some() || link.draining || self.reserved.contains(name) || self.holds.contains_key(&link.account) {
                 continue;
             }
             let Some(task) = self.ready.first_for(name).and_then(|id| self.tasks.get_mut(&id)) else { continue };

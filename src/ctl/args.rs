@@ -110,6 +110,9 @@ pub(super) enum Command {
     /// Bring teams of agents up and down
     #[command(subcommand)]
     Team(TeamCommand),
+    /// Show, make and remove the instances' worktrees
+    #[command(subcommand)]
+    Worktree(super::worktree::WorktreeCommand),
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),

@@ -21,6 +21,7 @@ mod status;
 mod task;
 mod team;
 mod version;
+mod worktree;
 
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
@@ -70,6 +71,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Stop(names) => instance::act(client, screen, "stop", &names).await,
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
+            Command::Worktree(command) => worktree::run(client, screen, command).await,
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Lock(command) => lock::run(client, screen, command).await,
             Command::Edit(edit) => lock::edit::run(client, screen, edit).await,

@@ -6,6 +6,7 @@
 
 use super::desk::{self, Desk};
 use super::fleet::Fleet;
+use super::jobs::{Asker, Jobs};
 use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
 use crate::core::audit::{Actor, Entry};
@@ -14,10 +15,10 @@ use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
 use crate::core::usage::Usd;
 use crate::metrics::Metrics;
-use crate::platform::store::{SqliteStore, StoreError, StoredEvent};
+use crate::platform::store::{SqliteStore, StoreError, StoredEvent, StoredWorktree};
 use crate::platform::units::UnitEvent;
 use crate::proto::api;
-use crate::proto::link::{Event, FromDaemon, Progress, Work};
+use crate::proto::link::{Answer, Event, FromDaemon, Job, Progress, Work};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +72,14 @@ pub(super) enum Input {
     Retired(InstanceName),
     /// That connection of a runner is gone.
     Unlinked(InstanceName, InvocationId, u64),
+    /// Have an instance's runner do something with its worktree.
+    Job(InstanceName, Job, Asker),
+    /// What came of it, by the question's number.
+    Answered(InstanceName, u64, Answer),
+    /// Give an instance no task, or tasks again: it is started for its worktree's sake.
+    Reserve(InstanceName, bool),
+    /// What is known of an instance's worktree now; `None` if it is gone.
+    Worktree(InstanceName, Option<StoredWorktree>),
     /// The supervisor saw something.
     Unit(UnitEvent),
     /// A new configuration, checked.
@@ -117,7 +126,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Puts a message on the way. A runner that does not read is disconnected.
-    fn tell(&self, message: FromDaemon) {
+    pub(super) fn tell(&self, message: FromDaemon) {
         if self.send.try_send(message).is_err() {
             tracing::warn!(connection = self.connection, "a runner does not read what it is told; its connection is closed");
             self.hang_up.notify_one();
@@ -137,6 +146,8 @@ pub(super) struct State {
     pub(super) config: Arc<Config>,
     /// How running attempts are doing.
     pub(super) progress: BTreeMap<InstanceName, Progress>,
+    /// The worktrees, as their runners told of them last.
+    pub(super) worktrees: BTreeMap<InstanceName, StoredWorktree>,
     /// What is wrong with the store, if anything.
     pub(super) store_problem: Option<String>,
 }
@@ -150,6 +161,7 @@ pub(super) struct Engine {
     logs: Arc<Notify>,
     watchdog: Option<Duration>,
     runners: BTreeMap<InstanceName, Outbox>,
+    jobs: Jobs,
     /// Connections that were closed because a commit failed. What still comes by them is dropped: it follows what was lost.
     cut: BTreeSet<u64>,
     /// When its runner was told to run the attempt.
@@ -175,9 +187,10 @@ impl Engine {
         let queue = load(&store, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
         let desk = Desk::load(&store).await?;
-        let state = State { queue, fleet, desk, config, progress: BTreeMap::new(), store_problem: None };
+        let worktrees = store.worktrees().await?.into_iter().collect();
+        let state = State { queue, fleet, desk, config, progress: BTreeMap::new(), worktrees, store_problem: None };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Ok(Self { state, store, metrics, events, logs, watchdog, runners, cut, given, last_event, unsettled: false })
+        Ok(Self { state, store, metrics, events, logs, watchdog, runners, jobs: Jobs::default(), cut, given, last_event, unsettled: false })
     }
 
     /// Runs until every sender of inputs is gone.
@@ -257,6 +270,7 @@ impl Engine {
                     old.hang_up.notify_one();
                 }
                 self.metrics.link(true);
+                self.jobs.linked(&hello.instance, &to);
                 turn.tell(to, FromDaemon::Welcome);
                 turn.effects(state.queue.linked(hello, now), now);
             }
@@ -277,6 +291,18 @@ impl Engine {
                     Event::Entered { attempt, stage } => turn.effects(state.queue.entered(&instance, &invocation, attempt, stage), now),
                     Event::Finished { attempt, report } => {
                         state.progress.remove(&instance);
+                        if let Some(work) = &report.work {
+                            let directory = state.config.instance(&instance).directory.display().to_string();
+                            let seen = StoredWorktree {
+                                repository: work.repository.clone(),
+                                directory,
+                                branch: Some(work.branch.clone()),
+                                bytes: work.disk_bytes,
+                                measured: Some(report.finished),
+                            };
+                            state.worktrees.insert(instance.clone(), seen.clone());
+                            turn.batch.worktrees.push((instance.clone(), Some(seen)));
+                        }
                         turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
                     }
                 }
@@ -292,8 +318,24 @@ impl Engine {
                 self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
                     self.runners.remove(&instance);
+                    self.jobs.forget(&instance);
                     state.queue.unlinked(&instance, &invocation);
                 }
+            }
+            Input::Job(instance, job, asker) => self.jobs.ask(instance.clone(), job, asker, self.runners.get(&instance)),
+            Input::Answered(instance, id, answer) => self.jobs.answered(&instance, id, answer),
+            Input::Reserve(instance, on) => {
+                if !on {
+                    self.jobs.forget(&instance);
+                }
+                turn.effects(state.queue.reserve(&instance, on), now);
+            }
+            Input::Worktree(instance, seen) => {
+                match &seen {
+                    Some(seen) => drop(state.worktrees.insert(instance.clone(), seen.clone())),
+                    None => drop(state.worktrees.remove(&instance)),
+                }
+                turn.batch.worktrees.push((instance, seen));
             }
             Input::Unit(event) => state.fleet.take(event, &mut state.queue, now, turn),
             Input::Configure(config) => {

@@ -162,6 +162,7 @@ async fn listen(
                 let input = desk::Input::Check { instance: instance.clone(), attempt, files, to: to.clone() };
                 pass(Input::Lock(input)).await?;
             }
+            FromRunner::Answer { id, answer } => pass(Input::Answered(instance.clone(), id, answer)).await?,
             FromRunner::Draining => pass(Input::Draining(instance.clone())).await?,
             FromRunner::Hello(_) => return Err(LinkError::Protocol("a second Hello".to_owned())),
         }

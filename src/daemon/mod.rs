@@ -7,6 +7,7 @@ mod desk;
 mod engine;
 mod fleet;
 mod identity;
+mod jobs;
 mod launch;
 mod link;
 mod log;

@@ -40,6 +40,7 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
             service: service.filter(|service| !state.config.instances.contains_key(name) && cgroup.as_ref() != Some(service)),
             cgroup,
             linked: state.queue.is_linked(name),
+            worktree_bytes: state.worktrees.get(name).and_then(|seen| seen.bytes),
         }
     });
     let mut tasks = BTreeMap::new();

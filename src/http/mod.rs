@@ -19,6 +19,7 @@ mod tasks;
 mod teams;
 #[cfg(test)]
 mod tests;
+mod worktrees;
 
 pub use auth::{Access, Identify, Peer, is_there};
 pub use openapi::document;

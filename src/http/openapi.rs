@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{audit, compat, events, health, instances, locks, metrics, problem, tasks, teams};
+use super::{audit, compat, events, health, instances, locks, metrics, problem, tasks, teams, worktrees};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -47,6 +47,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(instances::stop_instance))
         .routes(routes!(instances::restart_instance))
         .routes(routes!(instances::set_limits))
+        .routes(routes!(worktrees::list_worktrees))
+        .routes(routes!(worktrees::add_worktree))
+        .routes(routes!(worktrees::remove_worktree))
+        .routes(routes!(worktrees::collect_worktrees))
         .routes(routes!(teams::list_teams))
         .routes(routes!(teams::get_team))
         .routes(routes!(teams::start_team))

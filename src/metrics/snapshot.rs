@@ -48,6 +48,8 @@ pub struct InstanceSample {
     pub service: Option<PathBuf>,
     /// Whether its runner is connected.
     pub linked: bool,
+    /// What its worktree takes on disk, bytes, once it was measured.
+    pub worktree_bytes: Option<u64>,
 }
 
 /// Seconds since the epoch.
@@ -100,6 +102,12 @@ fn add_instances(page: &mut Page, instances: &[InstanceSample]) {
         start.add_some(&[("instance", instance.name.as_str())], instance.since.map(epoch_seconds));
     }
     drop(start);
+    let mut disk = page.family("clauded_worktree_disk_bytes", "What the instance's worktree took on disk when its last task ended.", Kind::Gauge);
+    for instance in instances {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+        disk.add_some(&[("instance", instance.name.as_str())], instance.worktree_bytes.map(|bytes| bytes as f64));
+    }
+    drop(disk);
     let mut linked = page.family("clauded_instance_linked", "Whether the instance's runner is connected.", Kind::Gauge);
     for instance in instances {
         linked.add(&[("instance", instance.name.as_str())], f64::from(instance.linked));

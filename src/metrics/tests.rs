@@ -59,6 +59,7 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         cgroup: Some(PathBuf::from("/cg").join(name)),
         service: None,
         linked: true,
+        worktree_bytes: Some(1 << 20),
     };
     Snapshot {
         now,

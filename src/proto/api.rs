@@ -4,8 +4,10 @@ mod locks;
 
 pub use locks::*;
 mod teams;
+mod worktrees;
 
 pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
+pub use worktrees::{AddWorktree, CollectWorktrees, Worktree, WorktreeFate};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
 use crate::core::lock::Uncovered;
 use crate::core::profile::Profile;
 use crate::core::usage::{AgentUsage, Usd};
+use crate::core::worktree::Facts;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,13 @@ pub enum FromRunner {
         seq: u64,
         /// What happened.
         event: Event,
+    },
+    /// The answer to [`FromDaemon::Ask`].
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// What there is to say.
+        answer: Answer,
     },
     /// How the running attempt is doing; at most four a second.
     Progress(Progress),
@@ -136,11 +144,40 @@ pub enum FromDaemon {
         /// The files that it has no lock on.
         uncovered: Vec<Uncovered>,
     },
+    /// Do something with the worktree while there is no task, and answer.
+    Ask {
+        /// The question's number.
+        id: u64,
+        /// What.
+        job: Job,
+    },
     /// The caller is not who may speak here; the connection ends.
     Refused {
         /// Why, and what to do.
         message: String,
     },
+}
+
+/// What is to be done with a worktree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Job {
+    /// Say what is in it.
+    Look,
+    /// Remove it, if nothing is lost with it.
+    Remove,
+}
+
+/// What came of a [`Job`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "what")]
+pub enum Answer {
+    /// What is in the worktree.
+    Facts(Box<Facts>),
+    /// It is removed.
+    Removed,
+    /// It was not done, and why.
+    Refused(String),
 }
 
 /// All that the runner needs to run one attempt.

@@ -14,7 +14,7 @@ use crate::core::ids::AttemptId;
 use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::StopCause;
-use crate::proto::link::{Event, FromDaemon, FromRunner, Hello, Progress, VERSION, Work};
+use crate::proto::link::{Answer, Event, FromDaemon, FromRunner, Hello, Progress, VERSION, Work};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -225,6 +225,13 @@ impl Supervisor {
                     let _ = current.orders.try_send(StopCause::Cancelled);
                 }
             }
+            FromDaemon::Ask { id, job } => match &self.current {
+                Some(current) => {
+                    let why = format!("task {} is worked on in it", current.attempt.task);
+                    self.say(FromRunner::Answer { id, answer: Answer::Refused(why) });
+                }
+                None => drop(self.tasks.spawn(task::job(self.place.clone(), id, job, self.notes.clone()))),
+            },
             // The link ends with it, and tells why.
             FromDaemon::Refused { .. } => {}
         }
@@ -302,6 +309,9 @@ impl Supervisor {
     }
 
     fn noted(&mut self, note: Note) {
+        if let Note::Answer(id, answer) = note {
+            return self.say(FromRunner::Answer { id, answer });
+        }
         match (&note, self.current.is_some()) {
             (Note::Prepared(result), _) => self.worktree = result.clone().err(),
             (Note::Doing(words), false) => self.worktree = Some(words.clone()),
@@ -325,7 +335,7 @@ impl Supervisor {
             }
             Note::Stuck(why) => current.aside = Some(why),
             Note::Doing(words) => current.aside = Some(words),
-            Note::Prepared(_) => {}
+            Note::Prepared(_) | Note::Answer(..) => {}
             Note::Entered(stage) => {
                 current.aside = match stage {
                     Stage::Running => None,

@@ -16,7 +16,7 @@ use crate::core::ids::SessionId;
 use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
-use crate::proto::link::{Progress, Work};
+use crate::proto::link::{Answer, Progress, Work};
 use jiff::Timestamp;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -63,6 +63,8 @@ pub(super) enum Note {
     Entered(Stage),
     /// What the runner itself is doing, in words: its git's progress.
     Doing(String),
+    /// What came of a job of clauded's.
+    Answer(u64, Answer),
     /// The worktree is ready for tasks, or why it is not.
     Prepared(Result<(), String>),
     /// It asks clauded which of these files it has no lock on.
@@ -395,7 +397,7 @@ pub(super) fn exit(status: ExitStatus) -> Exit {
 }
 
 mod repository;
-pub(super) use repository::prepare_worktree;
+pub(super) use repository::{job, prepare_worktree};
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -65,6 +65,7 @@ fn snapshot(groups: &[PathBuf]) -> Snapshot {
         cgroup: Some(group.clone()),
         service: None,
         linked: true,
+        worktree_bytes: Some(1 << 20),
     });
     Snapshot {
         now,

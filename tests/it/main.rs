@@ -9,4 +9,5 @@ mod metrics;
 mod skip;
 mod tasks;
 mod teams;
+mod worktrees;
 mod world;

@@ -6,6 +6,7 @@ mod instances;
 mod locks;
 mod tasks;
 mod teams;
+mod worktrees;
 
 use super::engine::{Input, State};
 use super::identity::Identity;

@@ -7,6 +7,7 @@ mod instances;
 mod locks;
 mod tasks;
 mod teams;
+mod worktrees;
 
 pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
@@ -14,6 +15,7 @@ pub use instances::Instances;
 pub use locks::Locks;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
+pub use worktrees::Worktrees;
 
 use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
@@ -57,6 +59,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees {}
 
-impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees> Service for T {}

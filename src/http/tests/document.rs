@@ -28,6 +28,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/tasks/{id}/log",
     "get /api/v1/teams",
     "get /api/v1/teams/{name}",
+    "get /api/v1/worktrees",
     "get /health",
     "get /metrics",
     "post /api/tasks",
@@ -44,6 +45,9 @@ const ROUTES: &[&str] = &[
     "post /api/v1/teams/{name}/down",
     "post /api/v1/teams/{name}/scale",
     "post /api/v1/teams/{name}/up",
+    "post /api/v1/worktrees/gc",
+    "post /api/v1/worktrees/{name}/add",
+    "post /api/v1/worktrees/{name}/remove",
     "post /task",
     "put /api/v1/instances/{name}/limits",
 ];

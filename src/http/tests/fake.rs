@@ -3,7 +3,7 @@
 use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::lock::LockId;
-use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams};
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use crate::proto::audit::{AuditCheck, AuditRow};
@@ -121,6 +121,24 @@ impl Teams for Fake {
     fn team_scale(&self, _: Caller, name: InstanceName, wanted: api::TeamScale) -> Answer<'_, api::TeamOutcome> {
         self.did(format!("scale {name} {:?} {}", wanted.replicas, wanted.now));
         ready(api::TeamOutcome::default())
+    }
+}
+
+impl Worktrees for Fake {
+    fn worktrees(&self) -> Answer<'_, Vec<api::Worktree>> {
+        ready(vec![api::Worktree { instance: "a".into(), ..Default::default() }])
+    }
+    fn add_worktree(&self, _: Caller, name: InstanceName, repository: String) -> Answer<'_, api::Outcome> {
+        self.did(format!("worktree of {repository} for {name}"));
+        ready(done("created"))
+    }
+    fn remove_worktree(&self, _: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
+        self.did(format!("remove worktree {name}"));
+        ready(done("changed"))
+    }
+    fn collect_worktrees(&self, _: Caller, dry_run: bool) -> Answer<'_, Vec<api::WorktreeFate>> {
+        self.did(format!("gc {dry_run}"));
+        ready(Vec::new())
     }
 }
 

@@ -107,6 +107,21 @@ pub struct StoredEvent {
     pub cause: Option<String>,
 }
 
+/// What is known of an instance's worktree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredWorktree {
+    /// Its repository in the configuration.
+    pub repository: String,
+    /// Where it is.
+    pub directory: String,
+    /// The branch that is checked out.
+    pub branch: Option<String>,
+    /// What it takes on disk, once measured.
+    pub bytes: Option<u64>,
+    /// When its runner told of it last.
+    pub measured: Option<Timestamp>,
+}
+
 /// Which tasks to list.
 #[derive(Clone, Debug, Default)]
 pub struct TaskFilter {
@@ -186,6 +201,8 @@ pub struct Batch {
     pub locks: Vec<lock::Change>,
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
+    /// What is known of worktrees now; `None` where one is gone.
+    pub worktrees: Vec<(InstanceName, Option<StoredWorktree>)>,
     /// Rows of the audit, about all of this.
     pub audit: Vec<Entry>,
 }
@@ -193,8 +210,8 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, begun, holds, marks, locks, events, audit } = self;
-        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty();
+        let Self { add, changes, begun, holds, marks, locks, events, worktrees, audit } = self;
+        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && worktrees.is_empty();
         nothing && marks.is_empty() && locks.is_empty() && events.is_empty() && audit.is_empty()
     }
 }

@@ -5,6 +5,7 @@ use crate::core::attempt::{Ended, Exit, Reason};
 use crate::core::delivery::{Delivery, Push, Stage, Verification};
 use crate::core::lock::{Policy, describe};
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
+use crate::proto::link::{Answer, Job};
 use crate::runner::worktree::{self, Git, Leave, Leaving, Prepared, WorktreeError};
 use crate::runner::{check, environment};
 use std::future::Future;
@@ -317,6 +318,28 @@ pub(in crate::runner) async fn prepare_worktree(place: Place, notes: mpsc::Sende
         Err(error) => tracing::error!("the worktree cannot be used, and tasks will fail of it: {error}"),
     }
     let _ = notes.send(Note::Prepared(result.map(drop))).await;
+}
+
+/// Does a job of clauded's with the worktree while there is no task.
+pub(in crate::runner) async fn job(place: Place, id: u64, job: Job, notes: mpsc::Sender<Note>) {
+    let _held = place.worktree.lock().await;
+    let done = async {
+        let origin = place.settings.origin.as_ref().ok_or("this instance has no repository")?;
+        let git = Git::new(&place.settings, &[], false)?;
+        let cell = place.confinement.errand().map_err(|error| format!("its cgroup: {error}"))?;
+        let done = {
+            let git = git.within(&cell);
+            match job {
+                Job::Look => worktree::look_at(&git, origin).await.map(|facts| Answer::Facts(Box::new(facts))),
+                Job::Remove => worktree::remove(&git, origin).await.map(|()| Answer::Removed),
+            }
+        };
+        let _ = timeout(ENDING, cell.end()).await;
+        cell.remove();
+        done.map_err(|error| error.to_string())
+    };
+    let answer = done.await.unwrap_or_else(Answer::Refused);
+    let _ = notes.send(Note::Answer(id, answer)).await;
 }
 
 fn stopped(cause: StopCause) -> &'static str {

@@ -30,7 +30,8 @@ pub(in crate::runner) async fn begin(
     state: &Path,
     attempt: AttemptId,
 ) -> Result<Begun, WorktreeError> {
-    prepare(git, &checkout.origin).await?;
+    prepare::prepare(git, &checkout.origin).await?;
+    prepare::unlock(git, checkout.shared).await?;
     let mut standing = Standing::read(state);
     // A task's first attempt has no past, whatever an earlier clauded has called by its number.
     let known = (attempt.number > 1).then(|| standing.branches.get(&attempt.task).cloned()).flatten();
@@ -192,5 +193,21 @@ async fn of_path(git: &Git<'_>, origin: &Origin, fresh: bool) -> Result<String, 
         (Some(here), Some(there)) => Ok(if look::contains(git, &here, &there).await? { there } else { here }),
         (Some(one), None) | (None, Some(one)) => Ok(one),
         (None, None) => Err(gone(origin, &name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::refname::check_branch;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_taken_as_a_branch_git_takes_too(name in "[-a-z./@{~^:?*\\[\\\\ HEADlock]{0,12}") {
+            if check_branch(&name).is_ok() {
+                let status = std::process::Command::new("git").args(["check-ref-format", "--branch", &name]).output().expect("git runs").status;
+                prop_assert!(status.success(), "{:?}", name);
+            }
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(in crate::runner) struct Leaving<'l> {
 /// Leaves the worktree so; what cannot be committed is kept on a rescue ref. Answers what there is now, and why the work is not
 /// on its branch, if it is not.
 pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, leave: Leave) -> (Delivery, Option<WorktreeError>) {
-    let problem = if leave == Leave::Commit { commit(git, leaving).await.err() } else { None };
+    let problem = if leave == Leave::Commit { commit_patiently(git, leaving).await.err() } else { None };
     let mut delivery = Delivery {
         repository: leaving.checkout.origin.name.clone(),
         branch: leaving.begun.branch.clone(),
@@ -71,6 +71,18 @@ pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, lea
         (problem, None) => problem,
     };
     (delivery, problem)
+}
+
+/// In a shared worktree another member's git may hold the index for a moment.
+async fn commit_patiently(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), WorktreeError> {
+    let mut tries = if leaving.checkout.shared { 10 } else { 1 };
+    loop {
+        tries -= 1;
+        match commit(git, leaving).await {
+            Err(error) if tries > 0 && error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+            done => return done,
+        }
+    }
 }
 
 async fn commit(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), WorktreeError> {

@@ -5,6 +5,7 @@
 mod branch;
 mod disk;
 mod git;
+mod job;
 mod leave;
 mod look;
 mod prepare;
@@ -15,6 +16,7 @@ mod standing;
 pub(super) use branch::{Begun, begin};
 pub(super) use disk::usage as disk_usage;
 pub(super) use git::Git;
+pub(super) use job::{look_at, remove};
 pub(super) use leave::{Leave, Leaving, changed_files, deliver};
 pub(super) use prepare::{Prepared, prepare};
 pub(super) use push::push;

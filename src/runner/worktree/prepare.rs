@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep};
 
 /// How long another runner may hold the repository: it may be cloning it.
 const HOLD: Duration = Duration::from_secs(60 * 60);
-/// How long a lock of git's may be somebody's who is at work.
+/// How long a lock of git's may be somebody's who is at work: a person, where the worktree is one instance's alone…
 const STALE: Duration = Duration::from_secs(2);
+/// …and another member, where it is shared.
+const STALE_SHARED: Duration = Duration::from_secs(60);
 /// In the worktree's git directory, once the worktree is whole.
 const MADE: &str = "clauded-made";
 
@@ -37,6 +39,18 @@ pub(in crate::runner) async fn prepare(git: &Git<'_>, origin: &Origin) -> Result
     let common = repository(git, origin).await?;
     let _held = hold(&common.join("clauded.lock")).await?;
     attach(git, origin, &common).await
+}
+
+/// Removes the locks that a git left which was killed. No other git of this runner's may run.
+///
+/// # Errors
+/// Names the file.
+pub(super) async fn unlock(git: &Git<'_>, shared: bool) -> Result<(), WorktreeError> {
+    let own = look::git_directory(git).await?;
+    for name in ["index.lock", "HEAD.lock"] {
+        unlock_file(&own.join(name), if shared { STALE_SHARED } else { STALE }).await?;
+    }
+    Ok(())
 }
 
 /// root may work in a repository of root's only: its settings can name programs.
@@ -251,14 +265,12 @@ async fn add(git: &Git<'_>, origin: &Origin, common: &Path, registered: bool) ->
 
 /// Ends what a predecessor left half done in a worktree that is attached.
 async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared, WorktreeError> {
-    for name in ["index.lock", "HEAD.lock"] {
-        changed |= unlock(&own.join(name)).await?;
-    }
     let (index, made, locked) = (own.join("index"), own.join(MADE), own.join("locked"));
     // `git worktree add` locks what it makes, and was killed. Nobody has worked there yet.
     let begun = !made.exists() && fs::read_to_string(&locked).is_ok_and(|text| text.starts_with("initializing"));
     if begun {
         fs::remove_file(&locked).map_err(FileError::of("remove", &locked))?;
+        unlock_file(&own.join("index.lock"), STALE).await?;
         git.write(&["reset", "--quiet", "--hard"]).await?;
         changed = true;
     }
@@ -270,6 +282,7 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
         Ok(_) => {}
     }
     if !index.exists() {
+        unlock_file(&own.join("index.lock"), STALE).await?;
         // Made anew from HEAD; the files stay as they are.
         git.run(&["reset", "--quiet"]).await?;
         changed = true;
@@ -281,15 +294,15 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
 }
 
 /// Removes a lock of a git that was killed: no other git of ours runs here, and one of a person's is given its time.
-async fn unlock(lock: &Path) -> Result<bool, WorktreeError> {
-    let until = Instant::now() + STALE;
+async fn unlock_file(lock: &Path, stale: Duration) -> Result<(), WorktreeError> {
+    let until = Instant::now() + stale;
     while lock.exists() {
         if Instant::now() > until {
             fs::remove_file(lock).map_err(FileError::of("remove", lock))?;
             tracing::warn!("a lock that a killed git left is removed: {}", lock.display());
-            return Ok(true);
+            break;
         }
         sleep(Duration::from_millis(50)).await;
     }
-    Ok(false)
+    Ok(())
 }

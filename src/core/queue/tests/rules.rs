@@ -444,3 +444,11 @@ fn a_task_goes_through_its_stages_where_it_is_and_on_nobody_elses_word() {
     let effects = queue.linked(hello("a", 1, None), at(2));
     assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { not_before: Some(_) })), "{effects:?}");
 }
+
+#[test]
+fn an_instance_that_is_reserved_gets_no_task_until_it_is_not() {
+    let mut queue = Queue::load([task(1, "a")], []);
+    assert_eq!(queue.reserve(&name("a"), true), []);
+    assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), [""; 0]);
+    assert_eq!(runs(&queue.reserve(&name("a"), false)), ["1.1@a"]);
+}

@@ -6,7 +6,7 @@ use crate::core::ids::{InstanceName, SessionId, TaskId};
 use crate::core::instance::Mark;
 use crate::core::task::Task;
 use crate::core::usage::Usd;
-use crate::platform::store::{StoreError, StoredAttempt, StoredEvent, StoredTask, TaskFilter};
+use crate::platform::store::{StoreError, StoredAttempt, StoredEvent, StoredTask, StoredWorktree, TaskFilter};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -182,6 +182,21 @@ impl SqliteStore {
         let sql = "SELECT name, active, restarts, invocation, cause, detail FROM instances ORDER BY name";
         let rows: Result<Vec<MarkRow>, Fault> = sqlx::query_as(sql).fetch_all(&self.readers).await.map_err(Fault::from);
         rows.and_then(domain).map_err(self.at("read the instances"))
+    }
+
+    /// What was last told of each worktree.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn worktrees(&self) -> Result<Vec<(InstanceName, StoredWorktree)>, StoreError> {
+        type Row = (String, String, String, Option<String>, Option<i64>, Option<i64>);
+        let sql = "SELECT instance, repository, directory, branch, bytes, measured FROM worktrees ORDER BY instance";
+        let rows: Result<Vec<Row>, Fault> = sqlx::query_as(sql).fetch_all(&self.readers).await.map_err(Fault::from);
+        let meant = |(name, repository, directory, branch, bytes, measured): Row| {
+            let measured = measured.map(|at| rows::time("measured", at)).transpose()?;
+            Ok((rows::parse("instance", &name)?, StoredWorktree { repository, directory, branch, bytes: bytes.map(rows::natural), measured }))
+        };
+        rows.and_then(|rows| rows.into_iter().map(meant).collect()).map_err(self.at("read the worktrees"))
     }
 
     /// The last events of an instance whose kind begins with `instance-` or `limits-`, newest first.

@@ -5,7 +5,7 @@ mod audit;
 use super::{SqliteStore, read};
 use crate::core::ids::TaskId;
 use crate::platform::store::contract::{self, adding};
-use crate::platform::store::{Batch, StoreError};
+use crate::platform::store::{Batch, StoreError, StoredWorktree};
 use sqlx::Row;
 use std::collections::BTreeMap;
 use std::fs;
@@ -300,4 +300,27 @@ async fn what_the_first_schema_holds_survives_the_later_ones() {
     assert_eq!(store.commit(&adding(&["x"])).await.expect("added"), [TaskId(42)]);
     store.prune("2030-01-01T00:00:00Z".parse().expect("a time")).await.expect("pruned");
     assert_eq!(store.attempts(TaskId(7)).await.expect("read"), []);
+}
+
+#[tokio::test]
+async fn worktrees_are_kept_until_they_are_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory).await;
+    let name: crate::core::ids::InstanceName = "a-b".parse().expect("a name");
+    let seen = StoredWorktree {
+        repository: "r".to_owned(),
+        directory: "/srv/a".to_owned(),
+        branch: Some("b".to_owned()),
+        bytes: Some(7),
+        measured: Some("2026-01-01T00:00:00Z".parse().expect("a time")),
+    };
+    let put = |seen: Option<StoredWorktree>| Batch { worktrees: vec![(name.clone(), seen)], ..Batch::default() };
+    store.commit(&put(Some(seen.clone()))).await.expect("stored");
+    // What could not be measured this time keeps its last figure.
+    store.commit(&put(Some(StoredWorktree { bytes: None, branch: None, ..seen.clone() }))).await.expect("stored");
+    store.close().await;
+    let store = open(&directory).await;
+    assert_eq!(store.worktrees().await.expect("read"), [(name.clone(), StoredWorktree { branch: None, ..seen })]);
+    store.commit(&put(None)).await.expect("stored");
+    assert_eq!(store.worktrees().await.expect("read"), []);
 }

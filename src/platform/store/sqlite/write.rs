@@ -8,7 +8,7 @@ use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId}
 use crate::core::instance::Mark;
 use crate::core::queue::Change;
 use crate::core::task::{Placement, Target, Task, TaskSpec};
-use crate::platform::store::{Batch, StoreError, StoredEvent};
+use crate::platform::store::{Batch, StoreError, StoredEvent, StoredWorktree};
 use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection};
 
@@ -108,6 +108,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     }
     for (name, mark) in &batch.marks {
         write_mark(connection, name, mark.as_ref()).await?;
+    }
+    for (name, worktree) in &batch.worktrees {
+        write_worktree(connection, name, worktree.as_ref()).await?;
     }
     for change in &batch.locks {
         super::locks::write(connection, change).await?;
@@ -234,6 +237,26 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, ins
     // Summed up anew, so that a report that comes twice costs once. `total` does not fail where `sum` would overflow.
     let sql = "UPDATE tasks SET cost = (SELECT CAST(min(total(cost), 9e18) AS INTEGER) FROM attempts WHERE task = ?1) WHERE id = ?1";
     sqlx::query(sql).bind(attempt.task.0).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_worktree(connection: &mut SqliteConnection, name: &InstanceName, worktree: Option<&StoredWorktree>) -> Result<(), Fault> {
+    let Some(worktree) = worktree else {
+        sqlx::query("DELETE FROM worktrees WHERE instance = ?1").bind(name.as_str()).execute(connection).await?;
+        return Ok(());
+    };
+    let sql = "INSERT INTO worktrees (instance, repository, directory, branch, bytes, measured) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+               ON CONFLICT (instance) DO UPDATE SET repository = excluded.repository, directory = excluded.directory, branch = excluded.branch, \
+               bytes = coalesce(excluded.bytes, bytes), measured = excluded.measured";
+    sqlx::query(sql)
+        .bind(name.as_str())
+        .bind(&worktree.repository)
+        .bind(&worktree.directory)
+        .bind(&worktree.branch)
+        .bind(worktree.bytes.map(rows::integer))
+        .bind(worktree.measured.map(Timestamp::as_microsecond))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
