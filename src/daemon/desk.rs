@@ -164,7 +164,12 @@ impl Desk {
                     if notice.kind == "lock-refused" {
                         turn.actions.push(Action::Lock(LockCount::Refused(notice.cause.unwrap_or("held"))));
                     }
+                    let subject = notice.message.clone();
                     turn.note(notice.kind, notice.owner.instance(), notice.owner.task(), notice.message, notice.cause.map(str::to_owned), now);
+                    // Which lock it is about stands in the sentence alone.
+                    if let Some(row) = turn.batch.audit.last_mut() {
+                        row.subject = Some(subject);
+                    }
                 }
                 Effect::Answer(id, answer, waited) => {
                     turn.actions.push(Action::Lock(LockCount::Waited(waited, matches!(answer, Answer::Granted(_)))));

@@ -19,12 +19,12 @@ const ADVICE: &str = "wait for it (claudectl lock acquire --wait), ask its holde
 fn who(caller: &Caller) -> Who {
     match &caller.role {
         Role::Agent(name) => Who::Agent(name.clone()),
-        Role::Operator | Role::Reader => Who::Person { uid: caller.uid, name: name_of(caller) },
+        Role::Operator | Role::Reader => Who::Person { uid: caller.actor.uid(), name: name_of(caller) },
     }
 }
 
 fn name_of(caller: &Caller) -> String {
-    let Some(uid) = caller.uid else { return "the API token's holder".to_owned() };
+    let Some(uid) = caller.actor.uid() else { return "the API token's holder".to_owned() };
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
@@ -114,17 +114,17 @@ fn waits(table: &Table, id: WaitId, wait: &Wait) -> api::LockWait {
 }
 
 impl Verbs {
-    async fn at_desk(&self, input: impl FnOnce(desk::Reply) -> desk::Input) -> Result<Said, ServiceError> {
-        self.decide(|reply| Input::Lock(input(reply))).await
+    async fn at_desk(&self, caller: &Caller, input: impl FnOnce(desk::Reply) -> desk::Input) -> Result<Said, ServiceError> {
+        self.decide(caller, |reply| Input::Lock(input(reply))).await
     }
 
     /// Waits for a lock; gives it back at once if nobody is there any more to have it.
-    async fn wait_for_lock(&self, wanted: Wanted, longest: Duration, hung_up: BoxFuture<'static, ()>) -> Result<Said, ServiceError> {
+    async fn wait_for_lock(&self, caller: &Caller, wanted: Wanted, longest: Duration, hung_up: BoxFuture<'static, ()>) -> Result<Said, ServiceError> {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         let (who, (reply, mut answer)) = (wanted.who.clone(), oneshot::channel());
         let input = desk::Input::Acquire(Box::new(Wanted { wait: Some(key), ..wanted }), reply);
-        self.engine.send(Input::Lock(input)).await.map_err(|_| stopping())?;
+        self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Lock(input)))).await.map_err(|_| stopping())?;
         let gone = tokio::select! {
             said = &mut answer => return Ok(said.map_err(|_| stopping())??),
             () = tokio::time::sleep(longest) => false,
@@ -135,7 +135,7 @@ impl Verbs {
         let said = answer.await.map_err(|_| stopping())??;
         if let (true, Said::Held("created" | "changed", lock)) = (gone, &said) {
             let which = Which::Id(lock.id);
-            self.at_desk(|reply| desk::Input::Release { who, which, force: false, reply }).await?;
+            self.at_desk(caller, |reply| desk::Input::Release { who, which, force: false, reply }).await?;
         }
         Ok(said)
     }
@@ -165,8 +165,8 @@ impl Locks for Verbs {
             let wait = lock.wait_seconds.map(Duration::from_secs).filter(|wait| !wait.is_zero());
             let wanted = wanted(&caller, lock)?;
             let said = match wait {
-                Some(wait) => self.wait_for_lock(wanted, wait.min(WAIT_MAX), hung_up).await?,
-                None => self.at_desk(|reply| desk::Input::Acquire(Box::new(wanted), reply)).await?,
+                Some(wait) => self.wait_for_lock(&caller, wanted, wait.min(WAIT_MAX), hung_up).await?,
+                None => self.at_desk(&caller, |reply| desk::Input::Acquire(Box::new(wanted), reply)).await?,
             };
             given(said)
         })
@@ -175,7 +175,7 @@ impl Locks for Verbs {
     fn steal_lock(&self, caller: Caller, lock: api::NewLock) -> Answer<'_, api::GivenLock> {
         Box::pin(async move {
             let wanted = Wanted { steal: true, ..wanted(&caller, lock)? };
-            let lock = given(self.at_desk(|reply| desk::Input::Acquire(Box::new(wanted), reply)).await?)?;
+            let lock = given(self.at_desk(&caller, |reply| desk::Input::Acquire(Box::new(wanted), reply)).await?)?;
             tracing::warn!(by = %caller.description, "lock {} on {} in {} taken by force, asked by {}", lock.lock.id, lock.lock.pattern, lock.lock.place, caller.description);
             Ok(lock)
         })
@@ -191,7 +191,7 @@ impl Locks for Verbs {
                 _ => return Err(refused(422, "invalid-lock", "id, path, glob, feature: give one of them, or nothing at all for every lock of your own")),
             };
             let (who, force) = (who(&caller), which.force);
-            match self.at_desk(|reply| desk::Input::Release { who, which: found, force, reply }).await? {
+            match self.at_desk(&caller, |reply| desk::Input::Release { who, which: found, force, reply }).await? {
                 Said::Released(0) => Ok(api::Outcome { result: "unchanged".to_owned(), message: "you held no lock".to_owned() }),
                 Said::Released(1) => Ok(api::Outcome { result: "changed".to_owned(), message: "one lock released".to_owned() }),
                 Said::Released(count) => Ok(api::Outcome { result: "changed".to_owned(), message: format!("{count} locks released") }),
@@ -217,7 +217,7 @@ impl Locks for Verbs {
                 ));
             }
             let who = who(&caller);
-            given(self.at_desk(|reply| desk::Input::Transfer { who, id, to: instance, force: to.force, reply }).await?)
+            given(self.at_desk(&caller, |reply| desk::Input::Transfer { who, id, to: instance, force: to.force, reply }).await?)
         })
     }
 }

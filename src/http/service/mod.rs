@@ -1,18 +1,21 @@
 //! The port that the daemon implements for the API: one trait a resource, one method a verb, API types in and out. Every method
 //! answers when the thing is done and durable.
 
+mod audit;
 mod feeds;
 mod instances;
 mod locks;
 mod tasks;
 mod teams;
 
+pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use locks::Locks;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
 
+use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
 use futures_util::future::BoxFuture;
 
@@ -24,8 +27,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ServiceError>>;
 pub struct Caller {
     /// For the journal: `uid 1000, pid 4242`, `token`, `instance feature-x`.
     pub description: String,
-    /// Its effective user, where the kernel says it.
-    pub uid: Option<u32>,
+    /// For the audit.
+    pub actor: Actor,
     /// What the caller may do.
     pub role: Role,
 }
@@ -54,6 +57,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Locks + Teams + Feeds {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit {}
 
-impl<T: Instances + Tasks + Locks + Teams + Feeds> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit> Service for T {}

@@ -1,10 +1,12 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
+use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::lock::LockId;
-use crate::http::service::{Answer, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams};
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
+use crate::proto::audit::{AuditCheck, AuditRow};
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -152,6 +154,21 @@ impl Tasks for Fake {
     }
 }
 
+impl Audit for Fake {
+    fn audit(&self, query: AuditQuery, wait: bool) -> Answer<'_, Vec<AuditRow>> {
+        Box::pin(async move {
+            self.did(format!("audit {query:?} wait={wait}"));
+            if wait {
+                self.go_on.notified().await;
+            }
+            Ok(vec![AuditRow { seq: 1, ..Default::default() }])
+        })
+    }
+    fn check_audit(&self) -> Answer<'_, AuditCheck> {
+        ready(AuditCheck { intact: true, ..Default::default() })
+    }
+}
+
 impl Locks for Fake {
     fn locks(&self, _: Caller) -> Answer<'_, api::LockTable> {
         ready(api::LockTable::default())
@@ -252,7 +269,8 @@ impl Rig {
         let of_callers = role.clone();
         let identify = Arc::new(move |peer: Peer| {
             assert_eq!(peer.pid, std::process::id(), "the test is its own peer");
-            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), uid: Some(peer.uid), role: of_callers.lock().unwrap().clone() }
+            let actor = Actor::local(Who::User { uid: peer.uid, name: None, pid: peer.pid });
+            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), actor, role: of_callers.lock().unwrap().clone() }
         });
         let unix = UnixListener::bind(&socket).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
