@@ -113,7 +113,7 @@ pub(super) enum No {
     /// The wait was withdrawn.
     Withdrawn(String),
     /// There is no such lock.
-    Unknown(String),
+    Missing(String),
     /// It may not.
     Forbidden(String),
     /// What was asked for is wrong.
@@ -316,7 +316,7 @@ fn release(who: &Who, which: Which, force: bool, state: &mut State, now: Timesta
         Which::At(place, on) => {
             let scope = scope(&state.config, who, place.as_ref(), &on)?;
             let found = state.desk.locks.find(&scope, &by);
-            vec![found.ok_or_else(|| No::Unknown(format!("{by} holds no lock on {scope}; see: claudectl lock list")))?]
+            vec![found.ok_or_else(|| No::Missing(format!("{by} holds no lock on {scope}; see: claudectl lock list")))?]
         }
     };
     for id in &ids {
@@ -347,7 +347,7 @@ fn check(instance: &InstanceName, attempt: AttemptId, files: Vec<String>, state:
 
 fn refused(id: LockId, refusal: &Refusal) -> No {
     match refusal {
-        Refusal::NoSuchLock => No::Unknown(format!("there is no lock {id}; see: claudectl lock list")),
+        Refusal::NoSuchLock => No::Missing(format!("there is no lock {id}; see: claudectl lock list")),
         Refusal::NotYours(owner) => No::Forbidden(format!("lock {id} is held by {owner}; an operator may release or give it on all the same, with --force")),
         Refusal::Conflict(owner) => No::Blocked(format!("{owner} holds another lock on some of these files; release that first")),
     }

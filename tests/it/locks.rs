@@ -205,7 +205,7 @@ fn edit_locks_while_the_editor_is_open() {
     let file = world.path("worktrees/a/notes.txt");
     let edit = |editor: &str| {
         let mut command = world.ctl_command(&["edit", "notes.txt"]);
-        command.current_dir(world.path("worktrees/a")).env("CLAUDED_WORKTREE", world.path("worktrees/a")).env("EDITOR", editor).env_remove("VISUAL");
+        command.current_dir(world.path("worktrees/a")).env_remove("CLAUDED_WORKTREE").env("EDITOR", editor).env_remove("VISUAL");
         command
     };
     let script = world.path("editor");

@@ -73,7 +73,7 @@ fn error(no: No) -> ServiceError {
             refused(429, "too-many-locks", "there are too many locks or requests of yours; lock a directory (\"src/\") instead of its files, or release some")
         }
         No::Withdrawn(way) => refused(409, "locked", format!("still not to be had when the time to wait was over: {way}. You may {ADVICE}")),
-        No::Unknown(detail) => refused(404, "no-such-lock", detail),
+        No::Missing(detail) => refused(404, "no-such-lock", detail),
         No::Forbidden(detail) => refused(403, "forbidden", detail),
         No::Invalid(detail) => refused(422, "invalid-lock", detail),
     }
