@@ -54,6 +54,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[store]`
     pub store: Store,
+    /// `[audit]`
+    pub audit: Audit,
 }
 
 /// Who supervises the instances.
@@ -186,6 +188,15 @@ pub struct Store {
     pub path: PathBuf,
     /// `keep`: how long ended tasks and events are kept.
     pub keep: Duration,
+}
+
+/// The audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// `keep`: how long its rows are kept.
+    pub keep: Duration,
+    /// `max-rows`: how many are kept at most.
+    pub max_rows: u64,
 }
 
 /// Where things are; differs between the system's clauded, `--user`, and tests.

@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
+use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
 use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
@@ -54,8 +54,9 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
+    let audit = audit(root.section("audit"));
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, teams, instances, api, metrics, store };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, api, metrics, store, audit };
     check::whole(&config, tree, &reader);
     team::whole(&config, tree, &reader);
     (config, reader.finish())
@@ -286,6 +287,15 @@ fn metrics(mut table: Section<'_>) -> Metrics {
     let metrics = Metrics { require_token: table.get("require-token", value::boolean).unwrap_or(false) };
     table.finish();
     metrics
+}
+
+fn audit(mut table: Section<'_>) -> Audit {
+    let audit = Audit {
+        keep: table.get("keep", value::duration).unwrap_or(365 * DAY),
+        max_rows: table.get("max-rows", |node| value::at_least(node, 1000)).unwrap_or(500_000),
+    };
+    table.finish();
+    audit
 }
 
 fn store(mut table: Section<'_>, paths: &Paths) -> Store {

@@ -47,6 +47,7 @@ fn keys() -> BTreeSet<(String, String)> {
         "api",
         "metrics",
         "store",
+        "audit",
     ];
     let text: String = tables.iter().map(|table| format!("[{table}]\nQQQQ = 0\n")).collect();
     let problems = read("keys", &format!("QQQQ = 0\n{text}")).expect_err("unknown keys");

@@ -158,6 +158,15 @@ pub(super) fn duration(node: &Node) -> Read<Duration> {
     }
 }
 
+/// A number of things, at least so many.
+pub(super) fn at_least(node: &Node, least: u64) -> Read<u64> {
+    let refused = || format!("must be a number of at least {least}, without quotes");
+    match node.value {
+        Value::Integer(number) => u64::try_from(number).ok().filter(|number| *number >= least).ok_or_else(refused),
+        _ => Err(refused()),
+    }
+}
+
 /// A size on disk, at least a megabyte.
 pub(super) fn size(node: &Node) -> Read<u64> {
     match memory(node)? {

@@ -2,6 +2,7 @@
 //! No I/O, no clock, no runtime: time comes as an argument, effects leave as data.
 
 pub mod attempt;
+pub mod audit;
 pub mod checkout;
 pub mod delivery;
 pub mod ids;

@@ -23,6 +23,16 @@ pub enum Target {
     Instance(InstanceName),
 }
 
+impl Target {
+    /// The instance, if it is one alone.
+    pub fn instance(&self) -> Option<&InstanceName> {
+        match self {
+            Self::Any => None,
+            Self::Instance(name) => Some(name),
+        }
+    }
+}
+
 /// The kind of work, a label of the metrics: `feature`, `bugfix`, … One to 32 lower-case letters, digits and dashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -102,6 +102,13 @@ pub(super) enum Command {
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),
+    /// Show who changed what, when and from where
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  claudectl audit -n 20\n  claudectl audit --task 12\n  claudectl audit --since 2h --who alice -o json\n  claudectl audit -f --what task-failed\n  claudectl audit verify\n\n\
+                      --who is a user's name, or user:UID, instance:NAME, runner:NAME, token, supervisor, clauded.\nWith -f and json, each row is a line of its own."
+    )]
+    Audit(Audit),
     /// Print what Prometheus would scrape
     #[command(
         after_help = "Examples:\n  claudectl metrics | grep clauded_tasks_finished_total\n\nPrometheus itself scrapes http://127.0.0.1:8888/metrics. Each family: docs/metrics.md"
@@ -191,6 +198,45 @@ pub(super) struct Events {
     /// Only the last N events [default: all; with --follow those to come]
     #[arg(short = 'n', long, value_name = "N")]
     pub(super) lines: Option<usize>,
+}
+
+/// Which rows of the audit.
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    #[command(subcommand)]
+    pub(super) command: Option<AuditCommand>,
+    /// Only about this instance
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: Option<InstanceName>,
+    /// Only about this task
+    #[arg(long, value_name = "ID")]
+    pub(super) task: Option<i64>,
+    /// Only of this user, instance or part of clauded
+    #[arg(long, value_name = "WHO")]
+    pub(super) who: Option<String>,
+    /// Only of this kind, such as task-added
+    #[arg(long, value_name = "KIND")]
+    pub(super) what: Option<String>,
+    /// Not before that time: 2h, 7d, 2026-01-31, "2026-01-31 12:00", 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Before that time
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// Only the last N rows that fit
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(super) lines: usize,
+    /// Go on printing rows as they are written
+    #[arg(short, long)]
+    pub(super) follow: bool,
+}
+
+/// `claudectl audit …`
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Compute all hashes anew, and name the first row that was changed, removed or put elsewhere; exits with 1 then
+    #[command(after_help = "Examples:\n  claudectl audit verify\n  claudectl audit verify -o json | jq -r .hash")]
+    Verify,
 }
 
 /// Which part of a journal.

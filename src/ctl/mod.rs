@@ -1,6 +1,7 @@
 //! The command line, a client of the API: one file per family of verbs.
 
 mod args;
+mod audit;
 mod client;
 mod completions;
 mod config;
@@ -69,6 +70,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
+            Command::Audit(args) => audit::run(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,

@@ -7,6 +7,7 @@
 use super::fleet::Fleet;
 use super::turn::{Action, Look, Turn};
 use crate::config::Config;
+use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
@@ -17,6 +18,7 @@ use crate::platform::units::UnitEvent;
 use crate::proto::api;
 use crate::proto::link::{Event, FromDaemon, Progress, Work};
 use jiff::Timestamp;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +74,10 @@ pub(super) enum Input {
     Unit(UnitEvent),
     /// A new configuration, checked.
     Configure(Arc<Config>),
-    /// Something to keep and show that was done elsewhere.
-    Note(StoredEvent),
+    /// Something to keep and show that was done elsewhere, and its row in the audit.
+    Note(StoredEvent, Entry),
+    /// That is whose input it is; others are clauded's own, a runner's or the supervisor's.
+    By(Actor, Box<Input>),
     /// Look at the state.
     Ask(Look),
 }
@@ -84,6 +88,15 @@ impl Input {
         match self {
             Self::Linked { to, .. } | Self::Runner { to, .. } => Some(to.connection),
             _ => None,
+        }
+    }
+
+    /// To whose account goes what follows from it.
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Linked { hello: queue::Hello { instance, .. }, .. } | Self::Runner { instance, .. } => Actor::runner(instance.clone()),
+            Self::Unit(_) => Actor::supervisor(),
+            _ => Actor::clauded(),
         }
     }
 }
@@ -196,8 +209,15 @@ impl Engine {
         if input.connection().is_some_and(|connection| self.cut.contains(&connection)) {
             return;
         }
+        let (actor, input) = match input {
+            Input::By(actor, input) => (actor, *input),
+            input => (input.actor(), input),
+        };
+        turn.actor = actor;
         let state = &mut self.state;
         match input {
+            // Nobody acts for another.
+            Input::By(..) => {}
             Input::Add(spec, reply) => turn.add(*spec, now, reply),
             Input::Cancel(id, reply) => {
                 let (found, effects) = state.queue.cancel(id, now);
@@ -210,6 +230,7 @@ impl Engine {
             Input::Retry(task, reply) => {
                 let ended = state.queue.task(task.id).is_none();
                 if ended {
+                    turn.audit("task-retried", now, |entry| entry.of_task(Some(task.id)));
                     turn.note("task-retried", None, Some(task.id), "put back into the queue".to_owned(), None, now);
                 }
                 turn.effects(state.queue.retry(*task), now);
@@ -263,7 +284,10 @@ impl Engine {
                 turn.note("config-reloaded", None, None, "a new configuration is in force".to_owned(), None, now);
                 state.config = config;
             }
-            Input::Note(event) => turn.batch.events.push(event),
+            Input::Note(event, row) => {
+                turn.batch.events.push(event);
+                turn.batch.audit.push(row);
+            }
             Input::Ask(look) => turn.looks.push(look),
         }
     }
@@ -278,7 +302,12 @@ impl Engine {
         if !turn.batch.is_empty() {
             let (begun, queue) = (Instant::now(), &mut self.state.queue);
             let follow = |ids: &[TaskId]| {
+                let mut adders = turn.adders.drain(..);
                 for (id, (spec, at)) in ids.iter().zip(&turn.batch.add) {
+                    second.actor = adders.next().unwrap_or_default();
+                    let details = json!({"title": spec.title, "type": spec.kind.as_str()});
+                    let target = spec.target.instance();
+                    second.audit("task-added", now, |entry| entry.of_task(Some(*id)).of_instance(target).with(&details));
                     second.note("task-added", None, Some(*id), spec.title.clone(), None, now);
                     second.effects(queue.added(fresh(*id, spec, *at)), now);
                 }

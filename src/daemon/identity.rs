@@ -2,7 +2,8 @@
 
 use super::runners::Runners;
 use crate::config::Config;
-use crate::core::ids::{InstanceName, UNIT_PREFIX};
+use crate::core::audit::{Actor, Who};
+use crate::core::ids::{InstanceName, TaskId, UNIT_PREFIX};
 use crate::http::Peer;
 use crate::http::service::{Caller, Role};
 use crate::platform::cgroup;
@@ -65,7 +66,20 @@ impl Identity {
             (Role::Reader, Err(_)) => format!("uid {}, a process that cannot be seen", peer.uid),
             _ => format!("uid {}, process {}", peer.uid, peer.pid),
         };
-        Caller { description, role }
+        let who = match &role {
+            Role::Agent(name) => {
+                let below = self.runners.as_ref().map_or_else(
+                    || path.as_deref().ok().and_then(instance_of).map(|(_, below)| below),
+                    |runners| path.as_deref().ok().and_then(|path| runners.below(name, path)),
+                );
+                Who::Agent { instance: name.clone(), task: below.and_then(task_of), uid: peer.uid, pid: peer.pid }
+            }
+            Role::Operator | Role::Reader => {
+                let name = User::from_uid(Uid::from_raw(peer.uid)).ok().flatten().map(|user| user.name);
+                Who::User { uid: peer.uid, name, pid: peer.pid }
+            }
+        };
+        Caller { description, actor: Actor::local(who), role }
     }
 
     /// Whether instances run as that user. Its agents can leave their unit (a user manager, a job of cron's), so that being in
@@ -120,6 +134,11 @@ fn instance_of(path: &str) -> Option<(InstanceName, &str)> {
         }
         rest = below;
     }
+}
+
+/// The task whose cgroup that is, below an instance's.
+fn task_of(below: &str) -> Option<TaskId> {
+    below.split('/').next()?.strip_prefix("task-")?.parse().ok().map(TaskId)
 }
 
 /// Whether the path is below the user manager that this daemon itself runs under (`clauded --user`).

@@ -1,6 +1,7 @@
 //! The daemon: start-up, the engine that owns the queue, the link to the runners, the API's verbs.
 
 pub mod args;
+mod audit;
 mod checkout;
 mod engine;
 mod fleet;

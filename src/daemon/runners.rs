@@ -48,6 +48,13 @@ impl Runners {
         runners.iter().find(|(_, runner)| runner.pid == pid).map(|(name, _)| name.clone())
     }
 
+    /// What is left of a cgroup's path below the instance's own.
+    pub(super) fn below<'a>(&self, name: &InstanceName, path: &'a str) -> Option<&'a str> {
+        let runners = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let group = runners.get(name).map(|runner| runner.control_group.trim_start_matches('/')).filter(|group| !group.is_empty())?;
+        path.trim_start_matches('/').strip_prefix(group)?.strip_prefix('/')
+    }
+
     /// The instance that a process belongs to: by its cgroup where the runners have some, for a process can leave its parents
     /// but not that; else by its ancestors, for a runner without a cgroup is its tasks' subreaper (prctl(2)).
     pub(super) fn around(&self, pid: u32) -> Option<InstanceName> {

@@ -7,8 +7,9 @@ use super::log::Logs;
 use super::runners::Runners;
 use super::sockets::{Sockets, token};
 use super::verbs::Verbs;
-use super::{launch, link, retire};
+use super::{audit, launch, link, retire};
 use crate::config::{Config, Paths, Problems, Supervisor};
+use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
 use crate::http;
 use crate::metrics::{Metrics, Numbers};
@@ -159,6 +160,8 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         refuse_read_only("[api] token-file", &config.api.token_file)?;
     }
     let store = SqliteStore::open(&config.store.path).await?;
+    audit::compare(&store, &paths.state).await?;
+    tokio::spawn(audit::keep(paths.state.clone(), store.audit_heads()));
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
     let metrics = Arc::new(Metrics::new(Numbers::reader())?);
@@ -254,6 +257,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     drop(stop);
     api.await.context("serving the API")?;
     running.abort();
+    audit::write(&paths.state, *closing.audit_heads().borrow());
     closing.close().await;
     Ok(())
 }
@@ -349,7 +353,7 @@ async fn reload(paths: &Paths, started: &Config, require_token: &AtomicBool, ide
             require_token.store(config.metrics.require_token, Ordering::Relaxed);
             let waiting = for_a_restart(started, &config).join(", ");
             // The engine lives as long as this loop.
-            let _ = engine.send(Input::Configure(config)).await;
+            let _ = engine.send(Input::By(Actor::signal(), Box::new(Input::Configure(config)))).await;
             // The generator compiles the new limits into drop-ins, and systemd applies them to what runs.
             if let Err(error) = units.reload().await {
                 tracing::error!("the new configuration is in force, but not the limits in it: {error}");
@@ -383,7 +387,15 @@ async fn prune(store: SqliteStore, config: Arc<RwLock<Arc<Config>>>, last: Times
     let mut every = tokio::time::interval(PRUNE_EVERY);
     loop {
         every.tick().await;
-        let keep = config.read().unwrap_or_else(PoisonError::into_inner).store.keep;
+        let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = old(Timestamp::now(), last, begun.elapsed(), config.audit.keep) {
+            match store.trim_audit(before, config.audit.max_rows).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "removed the oldest rows of the audit"),
+                Err(error) => tracing::error!("removing old rows of the audit: {error}"),
+            }
+        }
+        let keep = config.store.keep;
         let Some(before) = old(Timestamp::now(), last, begun.elapsed(), keep) else { continue };
         match store.prune(before).await {
             Ok(0) => {}

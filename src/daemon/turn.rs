@@ -2,12 +2,14 @@
 
 use super::engine::{Outbox, State};
 use crate::core::attempt::{Ended, Report};
+use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::queue::Effect;
 use crate::core::task::{Placement, TaskSpec, TaskType};
 use crate::platform::store::{Batch, StoreError, StoredEvent};
 use crate::proto::link::FromDaemon;
 use jiff::Timestamp;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -45,8 +47,12 @@ pub(super) enum Action {
 /// The turn.
 #[derive(Default)]
 pub(super) struct Turn {
+    /// Whose input is being decided on: what follows from it goes to its account.
+    pub(super) actor: Actor,
     /// What is committed.
     pub(super) batch: Batch,
+    /// Who asked for each of `batch.add`.
+    pub(super) adders: Vec<Actor>,
     /// Who waits for the numbers of `batch.add`.
     pub(super) adds: Vec<NewTask>,
     /// What is done then.
@@ -61,6 +67,7 @@ impl Turn {
     /// Adds a task.
     pub(super) fn add(&mut self, spec: TaskSpec, now: Timestamp, reply: NewTask) {
         self.batch.add.push((spec, now));
+        self.adders.push(self.actor.clone());
         self.adds.push(reply);
     }
 
@@ -68,7 +75,10 @@ impl Turn {
     pub(super) fn effects(&mut self, effects: Vec<Effect>, now: Timestamp) {
         for effect in effects {
             match effect {
-                Effect::Save(change) => self.batch.changes.push(change),
+                Effect::Save(change) => {
+                    self.batch.audit.extend(self.actor.caused(&change, now));
+                    self.batch.changes.push(change);
+                }
                 Effect::Run { placement, resume } => {
                     let message = format!("attempt {} given to {}", placement.attempt.number, placement.instance);
                     self.note("task-assigned", Some(&placement.instance), Some(placement.attempt.task), message, None, now);
@@ -91,8 +101,18 @@ impl Turn {
         }
     }
 
-    /// Adds something to keep and show.
+    /// Adds a row to the audit: the actor of the turn did that. `more` says to what.
+    pub(super) fn audit(&mut self, what: &str, now: Timestamp, more: impl FnOnce(Entry) -> Entry) {
+        let entry = more(self.actor.did(what, now));
+        self.batch.audit.push(entry);
+    }
+
+    /// Adds something to keep and show. What the queue does stands in the audit as it is stored, everything else as it is noted.
     pub(super) fn note(&mut self, kind: &str, instance: Option<&InstanceName>, task: Option<TaskId>, message: String, cause: Option<String>, now: Timestamp) {
+        if !kind.starts_with("task-") {
+            let details = cause.as_ref().map_or_else(|| json!({}), |cause| json!({ "cause": cause }));
+            self.audit(kind, now, |entry| entry.of_instance(instance).of_task(task).with(&details));
+        }
         self.batch.events.push(StoredEvent { id: 0, at: now, kind: kind.to_owned(), instance: instance.cloned(), task, message, cause });
     }
 

@@ -4,6 +4,7 @@
 
 use super::problem::Problem;
 use super::service::{Caller, Role, TaskQuery};
+use crate::core::audit::{Actor, Who};
 use crate::core::ids::InstanceName;
 use crate::proto::api;
 use axum::extract::Request;
@@ -63,8 +64,17 @@ pub struct Access {
 pub(super) enum Connection {
     /// Through the Unix socket; the kernel has said who it is.
     Local(Caller),
-    /// Through TCP, to this address of ours.
-    Tcp(SocketAddr),
+    /// Through TCP.
+    Tcp(Ends),
+}
+
+/// The addresses of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The one that it came to.
+    pub(super) ours: SocketAddr,
+    /// The one that it came from.
+    pub(super) theirs: SocketAddr,
 }
 
 /// Whether a method only reads (RFC 9110, 9.2.1).
@@ -76,9 +86,9 @@ pub(super) fn only_reads(method: &Method) -> bool {
 pub(super) fn admit(access: &Access, route: &str, request: &mut Request) -> Result<String, Problem> {
     let caller = match request.extensions().get::<Connection>() {
         Some(Connection::Local(caller)) => caller.clone(),
-        Some(Connection::Tcp(ours)) => {
+        Some(Connection::Tcp(Ends { ours, theirs })) => {
             refuse_other_sites(request, ours.ip())?;
-            token_holder(access, route, request)?
+            token_holder(access, route, request, *theirs)?
         }
         None => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request came from nowhere; please report it")),
     };
@@ -160,19 +170,27 @@ impl View {
     }
 }
 
+/// Refuses everyone but operators.
+pub(super) fn operator(caller: &Caller, what: &str) -> Result<(), Problem> {
+    if caller.role == Role::Operator {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", format!("you are {}, and {what} needs an operator", caller.description)))
+}
+
 fn refuse_others(name: &InstanceName) -> Problem {
     let detail = format!("you are the agent of instance {name}, and agents may see the tasks, logs and events of their own instance alone");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
 /// The caller of a TCP request, by its token.
-fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Caller, Problem> {
+fn token_holder(access: &Access, route: &str, request: &Request, from: SocketAddr) -> Result<Caller, Problem> {
     let refuse = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
     let given = request.headers().get(header::AUTHORIZATION);
     let Some(given) = given else {
         let open = OPEN.contains(&route) && (route == "/" || !access.require_token.load(Ordering::Relaxed));
         if open && only_reads(request.method()) {
-            return Ok(Caller { description: "TCP, without a token".to_owned(), role: Role::Reader });
+            return Ok(Caller { description: "TCP, without a token".to_owned(), actor: Actor::tcp(Who::Anyone, from), role: Role::Reader });
         }
         return refuse(
             "on TCP this needs the header Authorization: Bearer TOKEN; the token is in the file that [api] token-file names. On the Unix socket no token is needed: curl --unix-socket /run/clauded/api.sock http://localhost/",
@@ -189,7 +207,7 @@ fn token_holder(access: &Access, route: &str, request: &Request) -> Result<Calle
     if !right {
         return refuse("the token is not this clauded's; it is in the file that [api] token-file names, and changes when that file is made anew");
     }
-    Ok(Caller { description: "holder of the API token, over TCP".to_owned(), role: Role::Operator })
+    Ok(Caller { description: "holder of the API token, over TCP".to_owned(), actor: Actor::tcp(Who::Token, from), role: Role::Operator })
 }
 
 /// Refuses what a web page of another site can make a browser on this machine send: a foreign `Host` (DNS rebinding) or `Origin`.

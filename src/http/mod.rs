@@ -2,6 +2,7 @@
 //!
 //! Every request passes `answer`: identity and role first, then the handler within its time, then the count.
 
+mod audit;
 mod auth;
 mod compat;
 mod events;

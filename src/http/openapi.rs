@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{compat, events, health, instances, metrics, problem, tasks, teams};
+use super::{audit, compat, events, health, instances, metrics, problem, tasks, teams};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -59,6 +59,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tasks::get_task_log))
         .routes(routes!(events::list_events))
         .routes(routes!(events::stream_events))
+        .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::check_audit))
         .routes(routes!(health::get_health))
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(get_openapi))

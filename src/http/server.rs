@@ -1,8 +1,9 @@
 //! Serves the router on the Unix socket and, if there is one, on TCP: bounded connections, bounded headers, an orderly end.
 
-use super::auth::{Access, Connection, Identify, Peer, is_there};
+use super::auth::{Access, Connection, Ends, Identify, Peer, is_there};
 use super::service::{Caller, Role, Service};
 use super::{closed, router};
+use crate::core::audit::{Actor, Who};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
@@ -10,7 +11,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,8 @@ impl Server {
                         let mut caller = (self.identify)(peer);
                         if !is_there(&stream) {
                             // What was found out may be about another process with its number.
-                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), role: Role::Reader };
+                            let actor = Actor::local(Who::User { uid: peer.uid, name: None, pid: peer.pid });
+                            caller = Caller { description: format!("uid {}, a process that has gone", peer.uid), actor, role: Role::Reader };
                         }
                         // Operators need no second slot. A reader who finds none is hung up on: to wait here would keep all others out.
                         let Ok(readers_slot) = (caller.role != Role::Operator).then(|| readers_slots.clone().try_acquire_owned()).transpose() else { continue };
@@ -67,8 +68,8 @@ impl Server {
                     }
                     Err(error) => tracing::warn!("api socket: SO_PEERCRED: {error}; the connection is refused"),
                 },
-                (stream, ours, slot) = accept_tcp(tcp.as_ref(), &tcp_slots) => {
-                    connections.spawn(converse(stream, router.clone(), Connection::Tcp(ours), closing.clone(), (slot, None)));
+                (stream, ends, slot) = accept_tcp(tcp.as_ref(), &tcp_slots) => {
+                    connections.spawn(converse(stream, router.clone(), Connection::Tcp(ends), closing.clone(), (slot, None)));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -100,18 +101,18 @@ async fn accept_unix(listener: &UnixListener, slots: &Arc<Semaphore>) -> (UnixSt
     }
 }
 
-/// The next connection and the address of ours that it came to, once there is room for one; never, without a listener.
-async fn accept_tcp(listener: Option<&TcpListener>, slots: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+/// The next connection and its two addresses, once there is room for one; never, without a listener.
+async fn accept_tcp(listener: Option<&TcpListener>, slots: &Arc<Semaphore>) -> (TcpStream, Ends, OwnedSemaphorePermit) {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {
         if let Ok(slot) = slots.clone().acquire_owned().await {
-            let accepted = listener.accept().await.and_then(|(stream, _)| {
+            let accepted = listener.accept().await.and_then(|(stream, theirs)| {
                 stream.set_nodelay(true)?;
                 let ours = stream.local_addr()?;
-                Ok((stream, ours))
+                Ok((stream, Ends { ours, theirs }))
             });
             match accepted {
-                Ok((stream, ours)) => return (stream, ours, slot),
+                Ok((stream, ends)) => return (stream, ends, slot),
                 Err(error) => pause("api TCP socket", &error).await,
             }
         }

@@ -247,6 +247,7 @@ pub struct InstanceDetail {
     #[serde(flatten)]
     pub instance: Instance,
     /// Its short stable ID, which is in the names of its branches.
+    #[serde(default)]
     pub id: String,
     /// Its repository in the configuration, if its directory is a worktree of one.
     pub repository: Option<String>,

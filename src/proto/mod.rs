@@ -1,4 +1,5 @@
 //! Wire types, without logic: what the API and the runner link say to each other.
 
 pub mod api;
+pub mod audit;
 pub mod link;

@@ -11,4 +11,5 @@ mod samples;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod work;
+mod worktree_bad_days;
 mod worktrees;

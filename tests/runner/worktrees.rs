@@ -44,11 +44,12 @@ fn a_worktree_is_made_and_the_work_committed_on_its_own_branch() {
 #[test]
 fn a_runner_makes_its_worktree_before_there_is_a_task_and_finds_it_again() {
     let mut site = Site::new(Kind::Subreaper);
-    drop(site.connect());
+    let daemon = site.connect();
     site.settled("is made");
     assert!(site.worktree().join("file.txt").exists());
     site.host.signal(nix::sys::signal::Signal::SIGTERM);
     site.host.wait();
+    drop(daemon);
     let mut daemon = site.connect();
     daemon.run(site.shell(1, "a/b", "echo x > x"));
     assert_eq!(daemon.finished().work.map(|w| w.commits), Some(1));

@@ -3,12 +3,13 @@
 use super::{Engine, Input, Outbox};
 use crate::config::{Config, Paths};
 use crate::core::attempt::{Ended, Report};
+use crate::core::audit::{Actor, Who};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use crate::core::queue::Hello;
 use crate::core::task::{Target, TaskSpec, TaskType};
 use crate::core::usage::{AgentUsage, KernelUsage};
 use crate::metrics::{Metrics, Numbers};
-use crate::platform::store::SqliteStore;
+use crate::platform::store::{AuditFilter, SqliteStore};
 use crate::proto::link::{Event, FromDaemon};
 use jiff::Timestamp;
 use std::path::Path;
@@ -80,9 +81,8 @@ async fn state(inputs: &mpsc::Sender<Input>) -> Option<&'static str> {
     tokio::time::timeout(DEADLINE, answer).await.expect("in time").expect("answered")
 }
 
-#[tokio::test]
-async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_it() {
-    let directory = tempfile::tempdir().expect("a directory");
+/// A loop over a new store.
+async fn running(directory: &tempfile::TempDir) -> (SqliteStore, mpsc::Sender<Input>, tokio::task::JoinHandle<()>) {
     let store = SqliteStore::open(&directory.path().join("queue.db")).await.expect("opens");
     let config = directory.path().join("clauded.toml");
     std::fs::write(&config, "").expect("written");
@@ -90,21 +90,67 @@ async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_i
     let metrics = Arc::new(Metrics::new(|_: &Path| Numbers::default()).expect("families"));
     let engine = Engine::new(store.clone(), config, metrics, broadcast::channel(64).0, Arc::default(), None).await.expect("loaded");
     let (inputs, receiver) = mpsc::channel(64);
-    let running = tokio::spawn(engine.run(receiver));
+    (store, inputs, tokio::spawn(engine.run(receiver)))
+}
+
+fn spec() -> TaskSpec {
+    TaskSpec {
+        target: Target::Any,
+        kind: TaskType::default(),
+        title: "t".to_owned(),
+        prompt: "the secret prompt".to_owned(),
+        timeout: None,
+        budget: None,
+        max_turns: None,
+    }
+}
+
+#[tokio::test]
+async fn the_audit_says_who_did_what_and_not_what_was_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, inputs, running) = running(&directory).await;
+    let send = async |input| inputs.send(input).await.expect("the engine runs");
+    let ann = || Actor::local(Who::User { uid: 1000, name: Some("ann".to_owned()), pid: 7 });
+    let (to, mut runner) = connection(1);
+    send(linked(&to, None)).await;
+    send(Input::By(ann(), Box::new(Input::Add(Box::new(spec()), oneshot::channel().0)))).await;
+    hear(&mut runner, |message| matches!(message, FromDaemon::Run(_))).await;
+    send(says(&to, 1, Event::Started { attempt: ATTEMPT, session: None, pid: 7, cgroup: String::new() })).await;
+    send(Input::By(ann(), Box::new(Input::Cancel(TaskId(1), oneshot::channel().0)))).await;
+    send(says(&to, 2, success())).await;
+    hear(&mut runner, |message| matches!(message, FromDaemon::Ack { seq: 2 })).await;
+    let config = Arc::new(Config::default_for(&Paths::system()));
+    send(Input::By(Actor::signal(), Box::new(Input::Configure(config)))).await;
+    state(&inputs).await;
+    let rows = store.audit(&AuditFilter { after: Some(0), limit: 100, ..AuditFilter::default() }).await.expect("read");
+    let told: Vec<_> = rows.iter().map(|row| (row.entry.what.as_str(), row.entry.who.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("task-added", "user:ann"),
+            ("task-assigned", "user:ann"),
+            ("task-running", "runner:a"),
+            ("task-cancelling", "user:ann"),
+            ("attempt-reported", "runner:a"),
+            ("task-succeeded", "runner:a"),
+            ("config-reloaded", "clauded"),
+        ]
+    );
+    assert!(rows.iter().all(|row| !format!("{row:?}").contains("secret")));
+    assert_eq!(store.check_audit(None).await.expect("checked").broken, []);
+    drop((inputs, to));
+    running.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, inputs, running) = running(&directory).await;
     let send = async |input| inputs.send(input).await.expect("the engine runs");
 
     let (first, mut runner) = connection(1);
     send(linked(&first, None)).await;
-    let spec = TaskSpec {
-        target: Target::Any,
-        kind: TaskType::default(),
-        title: "t".to_owned(),
-        prompt: "p".to_owned(),
-        timeout: None,
-        budget: None,
-        max_turns: None,
-    };
-    send(Input::Add(Box::new(spec), oneshot::channel().0)).await;
+    send(Input::Add(Box::new(spec()), oneshot::channel().0)).await;
     hear(&mut runner, |message| matches!(message, FromDaemon::Run(work) if work.attempt == ATTEMPT)).await;
     send(says(&first, 1, Event::Started { attempt: ATTEMPT, session: None, pid: 7, cgroup: String::new() })).await;
     hear(&mut runner, |message| matches!(message, FromDaemon::Ack { seq: 1 })).await;

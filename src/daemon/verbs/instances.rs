@@ -5,10 +5,12 @@ use crate::config::{self, Config};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
 use crate::daemon::engine::Input;
-use crate::daemon::{scrape, view};
+use crate::daemon::{checkout, scrape, view};
 use crate::http::service::{Answer, Caller, Instances, ServiceError};
 use crate::platform::units::{Done, UnitError};
 use crate::proto::api;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -16,11 +18,19 @@ use std::sync::Arc;
 const HISTORY: u32 = 20;
 
 impl Verbs {
-    async fn verb(&self, caller: &Caller, name: &InstanceName, verb: &str, done: Result<Done, UnitError>) -> Result<api::Outcome, ServiceError> {
+    async fn verb(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        verb: &str,
+        details: &Value,
+        done: Result<Done, UnitError>,
+    ) -> Result<api::Outcome, ServiceError> {
         let done = done?;
         tracing::info!(instance = %name, by = %caller.description, "{verb} {name} ({done:?}), asked by {}", caller.description);
         if done != Done::Unchanged {
-            self.note("instance-asked", name, format!("{verb} by {}", caller.description)).await?;
+            let row = caller.actor.did(format!("instance-{verb}"), Timestamp::now()).of_instance(Some(name)).with(details);
+            self.note("instance-asked", name, format!("{verb} by {}", caller.description), row).await?;
         }
         let result = match done {
             Done::Created => "created",
@@ -66,6 +76,8 @@ impl Instances for Verbs {
                 let config = state.config.instance(&asked);
                 let detail = api::InstanceDetail {
                     instance: view::instance(state, &asked),
+                    id: checkout::id(&asked).to_string(),
+                    repository: config.repository,
                     unit: asked.unit(),
                     directory: config.directory.display().to_string(),
                     profile: config.profile,
@@ -86,15 +98,15 @@ impl Instances for Verbs {
     }
 
     fn start(&self, caller: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
-        Box::pin(async move { self.verb(&caller, &name, "start", self.units.start(&name).await).await })
+        Box::pin(async move { self.verb(&caller, &name, "start", &json!({}), self.units.start(&name).await).await })
     }
 
     fn stop(&self, caller: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
-        Box::pin(async move { self.verb(&caller, &name, "stop", self.units.stop(&name).await).await })
+        Box::pin(async move { self.verb(&caller, &name, "stop", &json!({}), self.units.stop(&name).await).await })
     }
 
     fn restart(&self, caller: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
-        Box::pin(async move { self.verb(&caller, &name, "restart", self.units.restart(&name).await).await })
+        Box::pin(async move { self.verb(&caller, &name, "restart", &json!({}), self.units.restart(&name).await).await })
     }
 
     fn set_limits(&self, caller: Caller, name: InstanceName, wanted: api::SetLimits) -> Answer<'_, api::Outcome> {
@@ -110,10 +122,10 @@ impl Instances for Verbs {
                 if persisted {
                     let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
                     self.identity.configure(config.clone());
-                    self.engine.send(Input::Configure(config)).await.map_err(|_| stopping())?;
+                    self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config)))).await.map_err(|_| stopping())?;
                 }
             }
-            self.verb(&caller, &name, "limit", self.units.set_limits(&name, limits).await).await
+            self.verb(&caller, &name, "limit", &serde_json::to_value(&wanted).unwrap_or_default(), self.units.set_limits(&name, limits).await).await
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The API's verbs, carried out: checked here, decided by the engine, answered when durable. One file a resource.
 
+mod audit;
 mod feeds;
 mod instances;
 mod tasks;
@@ -9,8 +10,9 @@ use super::engine::{Input, State};
 use super::identity::Identity;
 use super::log::Logs;
 use crate::config::{Paths, PersistError};
+use crate::core::audit::Entry;
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::ServiceError;
+use crate::http::service::{Caller, ServiceError};
 use crate::metrics::Metrics;
 use crate::platform::store::{SqliteStore, StoreError, StoredEvent, StoredTask};
 use crate::platform::units::{UnitError, Units};
@@ -96,10 +98,10 @@ impl Verbs {
         answer.await.map_err(|_| stopping())
     }
 
-    /// Has the engine decide something, and waits until that is durable.
-    async fn decide<T>(&self, input: impl FnOnce(oneshot::Sender<Result<T, Arc<StoreError>>>) -> Input) -> Result<T, ServiceError> {
+    /// Has the engine decide something for that caller, and waits until that is durable.
+    async fn decide<T>(&self, caller: &Caller, input: impl FnOnce(oneshot::Sender<Result<T, Arc<StoreError>>>) -> Input) -> Result<T, ServiceError> {
         let (reply, answer) = oneshot::channel();
-        self.engine.send(input(reply)).await.map_err(|_| stopping())?;
+        self.engine.send(Input::By(caller.actor.clone(), Box::new(input(reply)))).await.map_err(|_| stopping())?;
         Ok(answer.await.map_err(|_| stopping())??)
     }
 
@@ -107,9 +109,9 @@ impl Verbs {
         self.store.task(id).await?.ok_or_else(|| no_such_task(id))
     }
 
-    /// Keeps a note of who did what.
-    async fn note(&self, kind: &str, name: &InstanceName, message: String) -> Result<(), ServiceError> {
+    /// Keeps a note of what a caller did to an instance, and the row of the audit about it.
+    async fn note(&self, kind: &str, name: &InstanceName, message: String, row: Entry) -> Result<(), ServiceError> {
         let event = StoredEvent { id: 0, at: Timestamp::now(), kind: kind.to_owned(), instance: Some(name.clone()), task: None, message, cause: None };
-        self.engine.send(Input::Note(event)).await.map_err(|_| stopping())
+        self.engine.send(Input::Note(event, row)).await.map_err(|_| stopping())
     }
 }

@@ -59,7 +59,7 @@ impl Tasks for Verbs {
     fn add_task(&self, caller: Caller, task: api::NewTask) -> Answer<'_, api::Task> {
         Box::pin(async move {
             let spec = self.spec(task).await?;
-            let id = self.decide(|reply| Input::Add(Box::new(spec), reply)).await?;
+            let id = self.decide(&caller, |reply| Input::Add(Box::new(spec), reply)).await?;
             tracing::info!(task = id.0, by = %caller.description, "task {id} accepted, asked by {}", caller.description);
             self.shown(self.stored(id).await?).await
         })
@@ -91,7 +91,7 @@ impl Tasks for Verbs {
 
     fn cancel(&self, caller: Caller, id: TaskId) -> Answer<'_, api::Task> {
         Box::pin(async move {
-            let found = self.decide(|reply| Input::Cancel(id, reply)).await?;
+            let found = self.decide(&caller, |reply| Input::Cancel(id, reply)).await?;
             let stored = self.stored(id).await?;
             if !found {
                 return Err(refused(409, "task-ended", format!("task {id} has ended already: {}", stored.task.state.name())));
@@ -104,7 +104,7 @@ impl Tasks for Verbs {
     fn retry(&self, caller: Caller, id: TaskId) -> Answer<'_, api::Task> {
         Box::pin(async move {
             let stored = self.stored(id).await?;
-            let ended = self.decide(|reply| Input::Retry(Box::new(stored.task), reply)).await?;
+            let ended = self.decide(&caller, |reply| Input::Retry(Box::new(stored.task), reply)).await?;
             if !ended {
                 return Err(refused(409, "task-not-ended", format!("task {id} has not ended; cancel it first: claudectl task cancel {id}")));
             }

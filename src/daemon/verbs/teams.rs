@@ -26,10 +26,10 @@ const USERS_SYSTEMD: &str = "a user's systemd is told nothing by clauded-generat
 
 impl Verbs {
     /// Puts the configuration that is on disk in force, and has the supervisor read it.
-    async fn apply(&self) -> Result<Arc<Config>, ServiceError> {
+    async fn apply(&self, caller: &Caller) -> Result<Arc<Config>, ServiceError> {
         let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
         self.identity.configure(config.clone());
-        self.engine.send(Input::Configure(config.clone())).await.map_err(|_| stopping())?;
+        self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config.clone())))).await.map_err(|_| stopping())?;
         self.units.reload().await?;
         Ok(config)
     }
@@ -43,7 +43,8 @@ impl Verbs {
         tracing::info!(team = %team, by = %caller.description, "team {team}: {what}, asked by {}", caller.description);
         let message = format!("team {team}: {what} by {}", caller.description);
         let event = StoredEvent { id: 0, at: Timestamp::now(), kind: "team-asked".to_owned(), instance: None, task: None, message, cause: None };
-        self.engine.send(Input::Note(event)).await.map_err(|_| stopping())
+        let row = caller.actor.did("team-asked", event.at).of(team.as_str()).with(&serde_json::json!({ "verb": what }));
+        self.engine.send(Input::Note(event, row)).await.map_err(|_| stopping())
     }
 
     /// Starts members, all at the same time.
@@ -123,7 +124,7 @@ impl Teams for Verbs {
             let asked = name.clone();
             let up = self.look(move |state| state.config.teams.contains_key(&asked) && state.config.members(&asked).all(|(name, _)| runs(state, name)));
             // Also what was written by hand, or could not be put in force the last time; a team that is up needs none of it.
-            let config = if persisted == Persisted::Unchanged && up.await? { self.config().await? } else { self.apply().await? };
+            let config = if persisted == Persisted::Unchanged && up.await? { self.config().await? } else { self.apply(&caller).await? };
             drop(alone);
             let names: Vec<_> = config.members(&name).map(|(name, _)| name.clone()).collect();
             let members = self.start_members(&names).await;
@@ -158,7 +159,7 @@ impl Teams for Verbs {
             let names: Vec<_> = members.into_iter().rev().collect();
             let stopped = self.stop_members(&names).await;
             self.units.target(&name, false).await?;
-            let config = if wanted.remove { self.apply().await? } else { self.config().await? };
+            let config = if wanted.remove { self.apply(&caller).await? } else { self.config().await? };
             drop(alone);
             if wanted.remove {
                 for name in &names {
@@ -185,7 +186,7 @@ impl Teams for Verbs {
             let (up, running) = looked.await?.ok_or_else(|| no_such_team(&name))?;
             let alone = self.persisting.lock().await;
             let persisted = config::persist_team(&self.paths, &name, &change)?;
-            let config = if persisted == Persisted::Unchanged { self.config().await? } else { self.apply().await? };
+            let config = if persisted == Persisted::Unchanged { self.config().await? } else { self.apply(&caller).await? };
             drop(alone);
             let names: Vec<_> = config.members(&name).map(|(name, _)| name.clone()).filter(|name| up && !running.contains(name)).collect();
             let mut members = self.start_members(&names).await;

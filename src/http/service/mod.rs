@@ -1,16 +1,19 @@
 //! The port that the daemon implements for the API: one trait a resource, one method a verb, API types in and out. Every method
 //! answers when the thing is done and durable.
 
+mod audit;
 mod feeds;
 mod instances;
 mod tasks;
 mod teams;
 
+pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
 
+use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
 use futures_util::future::BoxFuture;
 
@@ -22,6 +25,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ServiceError>>;
 pub struct Caller {
     /// For the journal: `uid 1000, pid 4242`, `token`, `instance feature-x`.
     pub description: String,
+    /// For the audit.
+    pub actor: Actor,
     /// What the caller may do.
     pub role: Role,
 }
@@ -50,6 +55,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Teams + Feeds {}
+pub trait Service: Instances + Tasks + Teams + Feeds + Audit {}
 
-impl<T: Instances + Tasks + Teams + Feeds> Service for T {}
+impl<T: Instances + Tasks + Teams + Feeds + Audit> Service for T {}

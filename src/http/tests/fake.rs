@@ -1,9 +1,11 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
+use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::{Answer, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks, Teams};
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks, Teams};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
+use crate::proto::audit::{AuditCheck, AuditRow};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -150,6 +152,21 @@ impl Tasks for Fake {
     }
 }
 
+impl Audit for Fake {
+    fn audit(&self, query: AuditQuery, wait: bool) -> Answer<'_, Vec<AuditRow>> {
+        Box::pin(async move {
+            self.did(format!("audit {query:?} wait={wait}"));
+            if wait {
+                self.go_on.notified().await;
+            }
+            Ok(vec![AuditRow { seq: 1, ..Default::default() }])
+        })
+    }
+    fn check_audit(&self) -> Answer<'_, AuditCheck> {
+        ready(AuditCheck { intact: true, ..Default::default() })
+    }
+}
+
 impl Feeds for Fake {
     fn events(&self, after: i64, limit: u32) -> Answer<'_, Vec<api::Event>> {
         ready(self.events.lock().unwrap().iter().filter(|e| e.id > after).take(limit as usize).cloned().collect())
@@ -222,7 +239,8 @@ impl Rig {
         let of_callers = role.clone();
         let identify = Arc::new(move |peer: Peer| {
             assert_eq!(peer.pid, std::process::id(), "the test is its own peer");
-            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), role: of_callers.lock().unwrap().clone() }
+            let actor = Actor::local(Who::User { uid: peer.uid, name: None, pid: peer.pid });
+            Caller { description: format!("uid {}, pid {}", peer.uid, peer.pid), actor, role: of_callers.lock().unwrap().clone() }
         });
         let unix = UnixListener::bind(&socket).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,6 +5,7 @@ mod contract;
 pub mod sqlite;
 
 use crate::core::attempt::Report;
+use crate::core::audit::{Broken, Chain, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
 use crate::core::instance::Mark;
 use crate::core::queue::Change;
@@ -118,6 +119,55 @@ pub struct TaskFilter {
     pub limit: u32,
 }
 
+/// Which rows of the audit to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only about this instance.
+    pub instance: Option<InstanceName>,
+    /// Only about this task.
+    pub task: Option<TaskId>,
+    /// Only of this one (a [`crate::core::audit::Who`] in words).
+    pub who: Option<String>,
+    /// Only of this kind.
+    pub what: Option<String>,
+    /// Not before that time.
+    pub since: Option<Timestamp>,
+    /// Before that time.
+    pub until: Option<Timestamp>,
+    /// Only with a smaller number: for paging, newest first.
+    pub before: Option<i64>,
+    /// Only with a greater number, and then oldest first.
+    pub after: Option<i64>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// A row of the audit as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its number.
+    pub seq: i64,
+    /// What it says.
+    pub entry: Entry,
+    /// Its hash, as stored.
+    pub hash: String,
+}
+
+/// What came of computing all hashes of the audit anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditCheck {
+    /// The number that the first row has, or would have.
+    pub first: i64,
+    /// How many rows fit.
+    pub rows: u64,
+    /// The last that fits.
+    pub last: Chain,
+    /// What does not fit: all that rows tell of, then the first row that does not.
+    pub broken: Vec<Broken>,
+    /// Whether the head that was kept apart is of a row that is still there, if there is one.
+    pub head_compared: bool,
+}
+
 /// One unit of durable work: all of it is on disk, or none.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -133,12 +183,14 @@ pub struct Batch {
     pub marks: Vec<(InstanceName, Option<Mark>)>,
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
+    /// Rows of the audit, about all of this.
+    pub audit: Vec<Entry>,
 }
 
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, begun, holds, marks, events } = self;
-        add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && marks.is_empty() && events.is_empty()
+        let Self { add, changes, begun, holds, marks, events, audit } = self;
+        add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && marks.is_empty() && events.is_empty() && audit.is_empty()
     }
 }

@@ -1,6 +1,7 @@
 //! The store in one SQLite file: one connection that writes, a few that read, every write a transaction that is on disk
 //! (write-ahead log, `synchronous = FULL`) when it returns.
 
+mod audit;
 mod fault;
 mod open;
 mod read;
@@ -8,10 +9,12 @@ mod rows;
 mod write;
 
 use super::StoreError;
+use crate::core::audit::Chain;
 use fault::Fault;
 use sqlx::SqlitePool;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
 
 /// A handle on the file; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,6 +22,10 @@ pub struct SqliteStore {
     path: Arc<Path>,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// The end of the audit's chain, while it is known. Whoever holds it is the one that writes.
+    head: Arc<Mutex<Option<Chain>>>,
+    /// The same, for those who keep it elsewhere.
+    heads: Arc<watch::Sender<Chain>>,
 }
 
 impl SqliteStore {

@@ -63,7 +63,7 @@ async fn own(git: &Git<'_>, checkout: &Checkout, attempt: AttemptId, known: Opti
     if let Some(known) = known
         && look::has_branch(git, &known.name).await?
     {
-        git.run(&["switch", "--quiet", "--no-guess", &known.name]).await?;
+        git.write(&["switch", "--quiet", "--no-guess", &known.name]).await?;
         return Ok(known);
     }
     let base = base(git, &checkout.origin, true).await?;
@@ -71,11 +71,35 @@ async fn own(git: &Git<'_>, checkout: &Checkout, attempt: AttemptId, known: Opti
     // A branch of that name is another task's, or a person's.
     for name in [wanted.clone(), format!("{wanted}-{}", attempt.task), format!("{wanted}-{attempt}")] {
         if !look::has_branch(git, &name).await? {
-            git.run(&["switch", "--quiet", "--no-guess", "--no-track", "--create", &name, &base]).await?;
+            let (branch, head) = (look::branch(git).await, look::head(git).await?);
+            if let Err(error) = git.write(&["switch", "--quiet", "--no-guess", "--no-track", "--create", &name, &base]).await {
+                undo(git, &name, &base, branch.as_deref(), &head).await;
+                return Err(error.into());
+            }
             return Ok(Branch { name, base });
         }
     }
     Err(WorktreeError::Refused(format!("the branches {wanted}, {wanted}-{} and {wanted}-{attempt} all exist; delete those that are not needed", attempt.task)))
+}
+
+/// After a checkout that was not finished, on a full disk mostly: back to where it was. Nothing uncommitted stood there. What
+/// cannot be undone is rescued and cleaned by the next attempt like everything that nobody expects.
+async fn undo(git: &Git<'_>, name: &str, base: &str, branch: Option<&str>, head: &str) {
+    let back = match branch {
+        Some(branch) => git.run(&["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]).await,
+        None => git.run(&["update-ref", "--no-deref", "HEAD", head]).await,
+    };
+    let undone = async {
+        back?;
+        git.run(&["update-ref", "-d", &format!("refs/heads/{name}"), base]).await?;
+        // First what the new tree brought, so that there is room for the old one.
+        git.run(&["reset", "--quiet"]).await?;
+        git.run(&["clean", "-d", "--force", "--quiet"]).await?;
+        git.write(&["reset", "--quiet", "--hard"]).await
+    };
+    if let Err(error) = undone.await {
+        tracing::warn!("a checkout that failed is not undone: {error}");
+    }
 }
 
 /// The one branch of a worktree that several members share. Another member's work is never touched.
@@ -89,10 +113,10 @@ async fn shared(git: &Git<'_>, checkout: &Checkout) -> Result<Branch, WorktreeEr
             return Err(WorktreeError::Refused(why));
         }
         if look::has_branch(git, &name).await? {
-            git.run(&["switch", "--quiet", "--no-guess", &name]).await?;
+            git.write(&["switch", "--quiet", "--no-guess", &name]).await?;
         } else {
             let base = base(git, &checkout.origin, true).await?;
-            git.run(&["switch", "--quiet", "--no-guess", "--no-track", "--create", &name, &base]).await?;
+            git.write(&["switch", "--quiet", "--no-guess", "--no-track", "--create", &name, &base]).await?;
         }
     }
     Ok(Branch { base: look::head(git).await?, name })

@@ -70,7 +70,7 @@ pub(in crate::runner) struct GitError {
 }
 
 /// What git says where the same may work later: the network, a lock that another git holds, a full disk.
-const PASSING: [&str; 14] = [
+const PASSING: [&str; 15] = [
     "Could not resolve host",
     "Could not read from remote repository",
     "Connection",
@@ -85,6 +85,7 @@ const PASSING: [&str; 14] = [
     "cannot lock ref",
     "No space left on device",
     "Disk quota exceeded",
+    "unable to write file",
 ];
 
 impl GitError {
@@ -178,7 +179,7 @@ impl<'a> Git<'a> {
 
     /// A call with these arguments.
     pub(super) fn call<'c>(&'c self, arguments: &'c [&'c str]) -> Call<'c, 'a> {
-        Call { git: self, arguments, input: Vec::new(), variables: Vec::new(), settings: Vec::new(), time: LOCAL }
+        Call { git: self, arguments, input: Vec::new(), variables: Vec::new(), settings: Vec::new(), time: LOCAL, strict: false }
     }
 
     /// What it answers, without the newline at its end.
@@ -195,6 +196,17 @@ impl<'a> Git<'a> {
     /// It failed.
     pub(super) async fn run(&self, arguments: &[&str]) -> Result<(), GitError> {
         self.call(arguments).bytes().await.map(drop)
+    }
+
+    /// Writes files of the worktree. A disk that is full makes git complain and exit with 0 all the same (seen of switch and
+    /// reset with 2.47), so its complaints count.
+    ///
+    /// # Errors
+    /// It failed, or did not write every file.
+    pub(super) async fn write(&self, arguments: &[&str]) -> Result<(), GitError> {
+        let mut call = self.call(arguments);
+        call.strict = true;
+        call.bytes().await.map(drop)
     }
 
     /// Asks a question that is answered by the exit status: 0 is yes, 1 no.
@@ -223,6 +235,8 @@ pub(super) struct Call<'c, 'a> {
     variables: Vec<(&'static str, OsString)>,
     settings: Vec<String>,
     time: Duration,
+    /// Whether a complaint is a failure whatever the exit status.
+    strict: bool,
 }
 
 impl Call<'_, '_> {
@@ -301,7 +315,7 @@ impl Call<'_, '_> {
             return Err(failed(format!("it timed out after {} min", self.time.as_secs() / 60), None));
         };
         let status = status.map_err(|error| failed(format!("wait: {error}"), None))?;
-        if !status.success() {
+        if !status.success() || (self.strict && (words.contains("error: ") || words.contains("fatal: "))) {
             let said = if words.is_empty() { status.to_string() } else { words };
             return Err(failed(said, status.code()));
         }

@@ -129,7 +129,7 @@ async fn onto_branch(git: &Git<'_>, branch: &str) -> Result<(), WorktreeError> {
         }
         Ok(_) if !look::status(git).await?.dirty => {
             // It looked around, and has nothing there that is its own.
-            git.run(&["switch", "--quiet", "--no-guess", branch]).await?;
+            git.write(&["switch", "--quiet", "--no-guess", branch]).await?;
             return Ok(());
         }
         Ok(_) => {

@@ -88,7 +88,14 @@ pub(super) struct Status {
 /// git cannot tell.
 pub(super) async fn status(git: &Git<'_>) -> Result<Status, GitError> {
     let call = ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
-    let answer = git.call(&call).bytes().await?;
+    let answer = match git.call(&call).bytes().await {
+        Ok(answer) => answer,
+        // Of a filter that fails, perhaps: what it would have said is then not known, and the file counts as changed.
+        Err(error) => match filters_off(git).await {
+            off if off.is_empty() => return Err(error),
+            off => git.call(&call).settings(&off).bytes().await?,
+        },
+    };
     let mut status = Status::default();
     for entry in answer.split(|b| *b == 0).filter(|entry| !entry.is_empty()) {
         // With all untracked files listed one by one, a directory can only be a repository of its own.
@@ -98,6 +105,13 @@ pub(super) async fn status(git: &Git<'_>) -> Result<Status, GitError> {
         }
     }
     Ok(status)
+}
+
+/// Settings under which no content filter runs.
+pub(super) async fn filters_off(git: &Git<'_>) -> Vec<String> {
+    let names = git.maybe(&["config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$"]).await.unwrap_or_default();
+    let off = |name: &str| if name.ends_with(".required") { format!("{name}=false") } else { format!("{name}=") };
+    names.lines().map(off).collect()
 }
 
 /// Everything but the nested repositories, as a list of paths for `--pathspec-from-file=- --pathspec-file-nul`.

@@ -243,7 +243,7 @@ async fn add(git: &Git<'_>, origin: &Origin, common: &Path, registered: bool) ->
         call.extend(["--force", "--force"]);
     }
     call.extend(["--", &path, &base]);
-    git.at(common).run(&call).await?;
+    git.at(common).write(&call).await?;
     let own = look::git_directory(git).await?;
     whole(git, &own, false).await?;
     Ok(Prepared::Created)
@@ -259,7 +259,7 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
     let begun = !made.exists() && fs::read_to_string(&locked).is_ok_and(|text| text.starts_with("initializing"));
     if begun {
         fs::remove_file(&locked).map_err(FileError::of("remove", &locked))?;
-        git.run(&["reset", "--quiet", "--hard"]).await?;
+        git.write(&["reset", "--quiet", "--hard"]).await?;
         changed = true;
     }
     match git.call(&["ls-files", "--unmerged", "-z"]).bytes().await {

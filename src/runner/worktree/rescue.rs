@@ -35,8 +35,9 @@ impl Keeper<'_, '_> {
         let head = look::head(git).await?;
         let of_head = git.text(&["rev-parse", "--verify", "--quiet", "HEAD^{tree}"]).await?;
         // What was staged may differ from what stands in the files. A merge in conflict has no tree of its index.
-        let staged = git.maybe(&["write-tree"]).await;
-        let tree = self.tree().await?;
+        let off = look::filters_off(git).await;
+        let staged = self.begin().await?.then_some(self.with_index(&["write-tree"], Vec::new(), &off).await.ok()).flatten();
+        let tree = self.tree(&off).await?;
         let adrift = look::branch(git).await.is_none() && !self.is_reachable(&head).await?;
         let staged = staged.filter(|staged| *staged != tree && *staged != of_head);
         if tree == of_head && staged.is_none() && !adrift {
@@ -77,24 +78,28 @@ impl Keeper<'_, '_> {
         call.with("GIT_COMMITTER_NAME", "clauded").with("GIT_COMMITTER_EMAIL", "rescue@clauded.invalid").text().await
     }
 
-    /// The tree of all that stands in the files, those that are not tracked included, those that are ignored not.
-    async fn tree(&self) -> Result<String, WorktreeError> {
-        let current = self.own.join("index");
-        // From the present index, which knows which files need not be read again.
-        if fs::copy(&current, self.index).is_err() {
+    /// Begins an index of its own from the present one, which knows which files need not be read again. Whether there was one.
+    async fn begin(&self) -> Result<bool, WorktreeError> {
+        let copied = fs::copy(self.own.join("index"), self.index).is_ok();
+        if !copied {
             self.with_index(&["read-tree", "HEAD"], Vec::new(), &[]).await?;
         }
+        Ok(copied)
+    }
+
+    /// The tree of all that stands in the files, those that are not tracked included, those that are ignored not.
+    async fn tree(&self, filters_off: &[String]) -> Result<String, WorktreeError> {
         let list = look::everything_but(&look::status(self.git).await?.nested);
         if let Err(error) = self.with_index(&ADD, list.clone(), &[]).await {
             // A filter that fails (git-lfs is not installed, say): then the files as they are.
-            let off = filters_off(self.git).await;
-            if off.is_empty() {
+            if filters_off.is_empty() {
                 return Err(error.into());
             }
             tracing::warn!("a filter of the repository fails, and the files are kept as they are: {error}");
-            self.with_index(&ADD, list, &off).await?;
+            self.with_index(&ADD, list, filters_off).await?;
         }
-        Ok(self.with_index(&["write-tree"], Vec::new(), &[]).await?)
+        // git reads files whose times tell too little once more, through their filters.
+        Ok(self.with_index(&["write-tree"], Vec::new(), filters_off).await?)
     }
 
     async fn with_index(&self, arguments: &[&str], input: Vec<u8>, settings: &[String]) -> Result<String, GitError> {
@@ -104,13 +109,6 @@ impl Keeper<'_, '_> {
 
 /// Adds everything that a list names.
 pub(super) const ADD: [&str; 4] = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"];
-
-/// Settings under which no content filter runs.
-async fn filters_off(git: &Git<'_>) -> Vec<String> {
-    let names = git.maybe(&["config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$"]).await.unwrap_or_default();
-    let off = |name: &str| if name.ends_with(".required") { format!("{name}=false") } else { format!("{name}=") };
-    names.lines().map(off).collect()
-}
 
 /// Makes the worktree clean for another task: what is not committed is kept first, half-done operations are given up, untracked
 /// files go; ignored ones and repositories within it stay.
@@ -138,7 +136,7 @@ pub(super) async fn clear(git: &Git<'_>, instance: &InstanceName, attempt: Attem
     if half_done == Some("bisect") {
         git.run(&["bisect", "reset", "--quiet", "HEAD"]).await.or_else(|_| forget_bisect(&own))?;
     }
-    git.run(&["reset", "--quiet", "--hard"]).await?;
+    git.write(&["reset", "--quiet", "--hard"]).await?;
     // Once: a directory with a repository in it stays.
     git.run(&["clean", "-d", "--force", "--quiet"]).await?;
     match look::status(git).await? {

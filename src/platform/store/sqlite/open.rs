@@ -1,5 +1,6 @@
 //! Opening: a file that is damaged, foreign or newer is found out before anything can change it.
 
+use super::audit::last;
 use super::{Fault, SqliteStore};
 use crate::platform::store::StoreError;
 use sqlx::migrate::Migrator;
@@ -9,7 +10,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Mutex, watch};
 
 /// The schema's versions, embedded in the program.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -41,8 +44,9 @@ impl SqliteStore {
         let pool = || SqlitePoolOptions::new().min_connections(1).idle_timeout(None).max_lifetime(None);
         let writer = pool().max_connections(1).connect_with(writing).await.map_err(fault("open"))?;
         MIGRATIONS.run(&writer).await.map_err(|error| fault("migrate")(sqlx::Error::from(error)))?;
+        let end = last(&mut *writer.acquire().await.map_err(fault("open"))?).await.map_err(|fault| fault.at(path, "read the audit's end"))?;
         let readers = pool().max_connections(READERS).connect_with(reading).await.map_err(fault("open"))?;
-        Ok(Self { path: path.into(), writer, readers })
+        Ok(Self { path: path.into(), writer, readers, head: Arc::new(Mutex::new(Some(end))), heads: Arc::new(watch::Sender::new(end)) })
     }
 }
 

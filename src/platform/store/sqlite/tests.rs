@@ -1,6 +1,9 @@
 //! The contract on SQLite, and what is SQLite's own: the file, its damage, a full disk, its plans.
 
+mod audit;
+
 use super::{SqliteStore, read};
+use crate::core::ids::TaskId;
 use crate::platform::store::contract::{self, adding};
 use crate::platform::store::{Batch, StoreError};
 use sqlx::Row;
@@ -269,4 +272,31 @@ async fn every_list_follows_an_index() {
         assert!(!plan.iter().any(scans), "{sql}: {plan:#?}");
         assert!(index != "tasks_by_state" || !plan.iter().any(|line| line.contains("TEMP B-TREE")), "{sql}: {plan:#?}");
     }
+}
+
+#[tokio::test]
+async fn what_the_first_schema_holds_survives_the_later_ones() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("queue.db");
+    let first = sqlx::migrate!("./migrations").iter().next().cloned().expect("the first");
+    let migrator = sqlx::migrate::Migrator { migrations: vec![first].into(), ..sqlx::migrate::Migrator::DEFAULT };
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
+    let pool = sqlx::SqlitePool::connect_with(options).await.expect("made");
+    migrator.run(&pool).await.expect("schema 1");
+    let row = "INSERT INTO tasks (id, kind, title, created, state, reason, finished, cost, prompt) VALUES (7, 'task', 't', 1, 'failed', 'oom', 2, 5, 'p')";
+    let attempt = "INSERT INTO attempts (task, number, instance, invocation, assigned, outcome, reason, transient, detail, started, finished, cost, tokens, text) \
+                   VALUES (7, 1, 'a', '0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 1, 'failed', 'oom', 0, 'd', 1, 2, 5, '{}', 'said')";
+    for sql in [row, attempt, "UPDATE sqlite_sequence SET seq = 41 WHERE name = 'tasks'"] {
+        sqlx::query(sql).execute(&pool).await.expect(sql);
+    }
+    pool.close().await;
+    let store = open(&directory).await;
+    let task = store.task(TaskId(7)).await.expect("read").expect("there");
+    assert_eq!((task.spec.prompt.as_str(), task.task.cost.0, task.detail.as_str()), ("p", 5, "d"));
+    let attempts = store.attempts(TaskId(7)).await.expect("read");
+    assert_eq!(attempts.first().and_then(|a| a.report.as_ref()).map(|r| (r.text.as_str(), r.work.is_none())), Some(("said", true)));
+    // The number of a task that was pruned is not given again; and a pruned task still takes its attempts with it.
+    assert_eq!(store.commit(&adding(&["x"])).await.expect("added"), [TaskId(42)]);
+    store.prune("2030-01-01T00:00:00Z".parse().expect("a time")).await.expect("pruned");
+    assert_eq!(store.attempts(TaskId(7)).await.expect("read"), []);
 }

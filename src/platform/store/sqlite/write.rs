@@ -1,8 +1,9 @@
 //! Writing: batches and pruning, each one transaction.
 
 use super::rows::{self, TaskColumns};
-use super::{Fault, SqliteStore};
+use super::{Fault, SqliteStore, audit};
 use crate::core::attempt::{Ended, Exit, Report};
+use crate::core::audit::Chain;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
 use crate::core::instance::Mark;
 use crate::core::queue::Change;
@@ -21,14 +22,20 @@ impl SqliteStore {
     /// # Errors
     /// Nothing of it is stored then, and the store stays usable.
     pub async fn commit_with(&self, batch: &Batch, then: impl FnOnce(&[TaskId]) -> Batch + Send) -> Result<Vec<TaskId>, StoreError> {
+        let mut held = self.head.lock().await;
+        let known = held.take();
         let work = async |connection: &mut SqliteConnection| {
-            let added = apply(&mut *connection, batch).await?;
+            let mut chain = audit::known_or_last(known, connection).await?;
+            let added = apply(&mut *connection, batch, &mut chain).await?;
             if !added.is_empty() {
-                apply(connection, &then(&added)).await?;
+                apply(connection, &then(&added), &mut chain).await?;
             }
-            Ok(added)
+            Ok((added, chain))
         };
-        self.transaction(work).await.map_err(self.at("commit"))
+        let (added, chain) = self.transaction(work).await.map_err(self.at("commit"))?;
+        *held = Some(chain);
+        self.heads.send_if_modified(|head| std::mem::replace(head, chain) != chain);
+        Ok(added)
     }
 
     /// Commits a batch from which nothing follows.
@@ -55,7 +62,7 @@ impl SqliteStore {
     }
 
     /// Runs one transaction on the writing connection.
-    async fn transaction<T>(&self, work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) async fn transaction<T>(&self, work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut connection = self.writer.acquire().await?;
         // IMMEDIATE takes the write lock at once, where it can be waited for; a lock that is upgraded later fails instead.
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -79,7 +86,7 @@ impl SqliteStore {
     }
 }
 
-async fn apply(connection: &mut SqliteConnection, batch: &Batch) -> Result<Vec<TaskId>, Fault> {
+async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Chain) -> Result<Vec<TaskId>, Fault> {
     let now = Timestamp::now();
     let mut added = Vec::with_capacity(batch.add.len());
     for (spec, created) in &batch.add {
@@ -105,6 +112,7 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch) -> Result<Vec<T
     for event in &batch.events {
         insert_event(connection, event).await?;
     }
+    audit::append(connection, chain, &batch.audit).await?;
     Ok(added)
 }
 

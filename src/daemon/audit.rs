@@ -1,0 +1,133 @@
+//! The head of the audit's chain, kept in a file of its own: whoever cuts rows off the end of the store, or puts an older one in
+//! its place, has to change that too. It is written a little after the rows, and so may be behind them, but never ahead.
+
+use crate::core::audit::{Actor, Chain, MISMATCH};
+use crate::platform::store::{Batch, SqliteStore, StoreError};
+use jiff::Timestamp;
+use serde_json::json;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Shortest time between two writes: each costs a flush of the disk.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The file.
+pub(super) fn path(state: &Path) -> PathBuf {
+    state.join("audit.head")
+}
+
+/// The head as it was kept last; `None` before the first time.
+pub(super) fn kept(state: &Path) -> io::Result<Option<Chain>> {
+    let path = path(state);
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("read {}: {error}", path.display()));
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| told(io::Error::new(ErrorKind::InvalidData, error))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(told(error)),
+    }
+}
+
+/// Compares the head that was kept with the store, before anything is added to it. What does not fit is told of in the audit itself,
+/// since the file will be written anew.
+pub(super) async fn compare(store: &SqliteStore, state: &Path) -> Result<(), StoreError> {
+    let kept = match kept(state) {
+        Ok(None) => return Ok(()),
+        Ok(Some(kept)) => kept,
+        Err(error) => {
+            tracing::error!("the head of the audit is not compared: {error}");
+            return Ok(());
+        }
+    };
+    if store.has_audit(kept).await? {
+        return Ok(());
+    }
+    let found = store.audit_head().await?;
+    tracing::error!("the audit is not as this clauded left it: row {} had another hash, or rows are missing at the end; see: claudectl audit verify", kept.seq);
+    let row = Actor::clauded().did(MISMATCH, Timestamp::now()).with(&json!({"kept": kept, "found": found}));
+    store.commit_with(&Batch { audit: vec![row], ..Batch::default() }, |_| Batch::default()).await.map(drop)
+}
+
+/// Keeps the head for as long as there is a store.
+pub(super) async fn keep(state: PathBuf, mut heads: watch::Receiver<Chain>) {
+    while heads.changed().await.is_ok() {
+        let (state, head) = (state.clone(), *heads.borrow_and_update());
+        // A writer that breaks off has been told of by the panic hook.
+        let _ = tokio::task::spawn_blocking(move || write(&state, head)).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Writes the head, durably. Where that fails, the one of before stays and still holds.
+pub(super) fn write(state: &Path, head: Chain) {
+    let path = path(state);
+    let draft = path.with_extension("head.new");
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(&serde_json::to_vec(&head)?)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(state)?.sync_all()
+    })();
+    if let Err(error) = written {
+        tracing::warn!("write {}: {error}; the audit's head of before stays", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::store::AuditFilter;
+
+    async fn add(store: &SqliteStore, what: &str) {
+        let row = Actor::clauded().did(what, Timestamp::now());
+        store.commit_with(&Batch { audit: vec![row], ..Batch::default() }, |_| Batch::default()).await.expect("stored");
+    }
+
+    async fn whats(store: &SqliteStore) -> Vec<String> {
+        let rows = store.audit(&AuditFilter { after: Some(0), limit: 100, ..AuditFilter::default() }).await.expect("read");
+        rows.into_iter().map(|row| row.entry.what).collect()
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_cut_off_while_clauded_was_away_is_told_of_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path();
+        let store = SqliteStore::open(&state.join("a.db")).await.expect("opens");
+        compare(&store, state).await.expect("nothing to compare");
+        for what in ["a", "b", "c"] {
+            add(&store, what).await;
+        }
+        let keeper = tokio::spawn(keep(state.to_owned(), store.audit_heads()));
+        add(&store, "d").await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while kept(state).expect("readable").is_none_or(|head| head.seq < 4) {
+            assert!(tokio::time::Instant::now() < deadline, "the head is not kept");
+            tokio::task::yield_now().await;
+        }
+        compare(&store, state).await.expect("compared");
+        assert_eq!(whats(&store).await, ["a", "b", "c", "d"], "nothing to tell of");
+        keeper.abort();
+        store.alter("DELETE FROM audit WHERE seq > 2").await;
+        store.close().await;
+        let store = SqliteStore::open(&state.join("a.db")).await.expect("opens");
+        compare(&store, state).await.expect("compared");
+        assert_eq!(whats(&store).await, ["a", "b", MISMATCH]);
+        write(state, store.audit_head().await.expect("read"));
+        compare(&store, state).await.expect("compared");
+        assert_eq!(whats(&store).await.len(), 3, "told once");
+        let check = store.check_audit(kept(state).expect("readable")).await.expect("checked");
+        assert_eq!(check.broken, [crate::core::audit::Broken::Mismatch(3)]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_head_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(path(directory.path()), "{\"seq\":1,\"hash\":\"x\"}").expect("written");
+        let error = kept(directory.path()).expect_err("refused").to_string();
+        assert!(error.contains("audit.head") && error.contains("64 hexadecimal digits"), "{error}");
+    }
+}
