@@ -22,6 +22,7 @@ pub use team::{CLASSIC, RoleConfig, TeamConfig};
 use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
+use crate::core::lock::{Pattern, Policy};
 use crate::core::profile::Profile;
 use crate::core::refname::BranchTemplate;
 use crate::core::team::{Member, TeamName};
@@ -48,6 +49,8 @@ pub struct Config {
     pub teams: BTreeMap<TeamName, TeamConfig>,
     /// `[instances.NAME]`, and the members of the teams.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[locks]`
+    pub locks: Locks,
     /// `[api]`
     pub api: Api,
     /// `[metrics]`
@@ -101,6 +104,10 @@ pub struct Repository {
     pub source: Source,
     /// `default-branch`: what work starts from; the repository's own HEAD where `None`.
     pub default_branch: Option<String>,
+    /// `features`: names for globs, to lock together.
+    pub features: BTreeMap<String, Pattern>,
+    /// `lock-policy`
+    pub lock_policy: Policy,
     /// `worktree-root`: of instances that say no directory.
     pub worktree_root: PathBuf,
     /// `branch`: how the branches of tasks are named.
@@ -128,6 +135,13 @@ impl Repository {
     pub fn caches_directory(&self, name: &str) -> PathBuf {
         self.worktree_root.join(".caches").join(name)
     }
+}
+
+/// Locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locks {
+    /// `ttl`: how long one is held that is not renewed.
+    pub ttl: Duration,
 }
 
 /// An agent, and which credential it needs.

@@ -3,15 +3,17 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
+use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
 use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
+use crate::core::lock::{Policy, TTL_MAX};
 use crate::core::profile::{AgentKind, Profile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const LOCK_POLICIES: [(&str, Policy); 2] = [("warn", Policy::Warn), ("refuse", Policy::Refuse)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The profile that is always there.
@@ -51,12 +53,13 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let profiles = profiles(&mut root);
     let roots = Roots { fleet: &fleet.worktree_root, repositories: &repositories };
     let team::Drafts { teams, instances } = instances(&mut root, &roots, &defaults);
+    let locks = locks(root.section("locks"));
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     let audit = audit(root.section("audit"));
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, teams, instances, api, metrics, store, audit };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, locks, api, metrics, store, audit };
     check::whole(&config, tree, &reader);
     team::whole(&config, tree, &reader);
     (config, reader.finish())
@@ -134,6 +137,8 @@ fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repos
         author_email: table.get("author-email", value::author),
         push: table.get("push", value::remote),
         caches: table.get("caches", value::caches).unwrap_or_default(),
+        features: table.get("features", value::features).unwrap_or_default(),
+        lock_policy: table.get("lock-policy", |node| value::choice(node, &LOCK_POLICIES)).unwrap_or_default(),
     };
     table.finish();
     repository
@@ -272,6 +277,15 @@ fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> 
     }
     drafts.instances.extend(said);
     drafts
+}
+
+fn locks(mut table: Section<'_>) -> Locks {
+    let locks = Locks { ttl: table.get("ttl", value::duration).unwrap_or(60 * MINUTE) };
+    if locks.ttl > TTL_MAX {
+        table.problem("ttl", "is more than 7 days; a lock of a running task is renewed by itself".to_owned());
+    }
+    table.finish();
+    locks
 }
 
 fn api(mut table: Section<'_>, paths: &Paths) -> Api {

@@ -44,6 +44,7 @@ fn keys() -> BTreeSet<(String, String)> {
         "teams.t.members.m.role-limits",
         "instances.i",
         "instances.i.limits",
+        "locks",
         "api",
         "metrics",
         "store",

@@ -131,7 +131,7 @@ fn every_kind_of_bad_value_is_refused_with_a_remedy() {
         ("[instances.\"../a\"]", "invalid instance name"),
         ("[api]\nlisten = \"localhost:8888\"", "is not an address with a port"),
         ("[store]\nkeep = true", "is true or false, must be a text"),
-        ("QQ = 3", "unknown key; known here: fleet, defaults, repositories, profiles, team-templates, teams, instances, api, metrics, store"),
+        ("QQ = 3", "unknown key; known here: fleet, defaults, repositories, profiles, team-templates, teams, instances, locks, api, metrics, store"),
         ("[metrics]\nrequire_token = true", "did you mean \"require-token\"?"),
     ] {
         let line = problem(text);

@@ -3,6 +3,7 @@
 use super::tree::{Node, Value};
 use crate::core::checkout::{Cache, Source};
 use crate::core::limits::{MemoryLimit, TasksMax, Weight, parse_duration};
+use crate::core::lock::Pattern;
 use crate::core::refname::check_branch;
 use crate::core::task::TaskType;
 use crate::core::usage::Usd;
@@ -240,6 +241,25 @@ pub(super) fn environment(node: &Node) -> Read<BTreeMap<String, String>> {
             return Err(format!("{name} has a NUL in it"));
         }
         Ok((name.clone(), value.to_owned()))
+    };
+    table.iter().map(entry).collect()
+}
+
+/// Names for globs: a table of arrays.
+pub(super) fn features(node: &Node) -> Read<BTreeMap<String, Pattern>> {
+    let Value::Table(table) = &node.value else { return wrong_type(node, "a table, such as { auth = [\"src/auth/**\"] }") };
+    let entry = |(name, value): (&String, &Node)| {
+        let globs: Vec<String> = match &value.value {
+            Value::Text(glob) => vec![glob.clone()],
+            Value::Array(items) => {
+                items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>().map_err(|error| format!("{name}: {error}"))?
+            }
+            _ => return Err(format!("{name} is {}, must be an array of globs", value.value.kind())),
+        };
+        if !is_plain_name(name) {
+            return Err(format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
+        }
+        Pattern::feature(name, &globs).map(|pattern| (name.clone(), pattern)).map_err(|error| format!("{name}: {error}"))
     };
     table.iter().map(entry).collect()
 }

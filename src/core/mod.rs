@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod lock;
 pub mod profile;
 pub mod queue;
 pub mod refname;

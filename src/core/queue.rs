@@ -140,6 +140,11 @@ impl Queue {
         self.links.get(name).and_then(|link| link.busy)
     }
 
+    /// What was given to the instance and has not ended, whether its runner is connected or not.
+    pub fn attempt_on(&self, name: &InstanceName) -> Option<AttemptId> {
+        self.placed_on(name).filter_map(|task| task.state.placement()).map(|placement| placement.attempt).next()
+    }
+
     /// The start of its unit that the instance's runner belongs to, while it is connected.
     pub fn invocation(&self, name: &InstanceName) -> Option<&InvocationId> {
         self.links.get(name).map(|link| &link.invocation)

@@ -4,8 +4,9 @@
 //! callers get the error, the runners' connections are closed (they come back and say everything again), and the queue is
 //! loaded anew from the store, which is the truth.
 
+use super::desk::{self, Desk};
 use super::fleet::Fleet;
-use super::turn::{Action, Look, Turn};
+use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
@@ -78,6 +79,8 @@ pub(super) enum Input {
     Note(StoredEvent, Entry),
     /// That is whose input it is; others are clauded's own, a runner's or the supervisor's.
     By(Actor, Box<Input>),
+    /// Something about locks.
+    Lock(desk::Input),
     /// Look at the state.
     Ask(Look),
 }
@@ -128,6 +131,8 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// The instances as their supervisor sees them.
     pub(super) fleet: Fleet,
+    /// The locks, and who waits for one.
+    pub(super) desk: Desk,
     /// The configuration in force.
     pub(super) config: Arc<Config>,
     /// How running attempts are doing.
@@ -169,7 +174,8 @@ impl Engine {
         let mut fleet = Fleet::new();
         let queue = load(&store, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
-        let state = State { queue, fleet, config, progress: BTreeMap::new(), store_problem: None };
+        let desk = Desk::load(&store).await?;
+        let state = State { queue, fleet, desk, config, progress: BTreeMap::new(), store_problem: None };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Ok(Self { state, store, metrics, events, logs, watchdog, runners, cut, given, last_event, unsettled: false })
     }
@@ -178,7 +184,14 @@ impl Engine {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wake = self.state.queue.next_wake().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
+            let wake = self
+                .state
+                .queue
+                .next_wake()
+                .into_iter()
+                .chain(self.state.desk.next_wake())
+                .min()
+                .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
             let mut next = tokio::select! {
@@ -191,9 +204,12 @@ impl Engine {
                 self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
             }
             turn.effects(self.state.queue.tick(now), now);
+            desk::tick(&mut self.state, now, &mut turn);
+            desk::follow(&mut self.state, now, &mut turn);
             let mut taken = 0;
             while let Some(input) = next.take() {
                 self.take(input, now, &mut turn);
+                desk::follow(&mut self.state, now, &mut turn);
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
@@ -288,6 +304,7 @@ impl Engine {
                 turn.batch.events.push(event);
                 turn.batch.audit.push(row);
             }
+            Input::Lock(input) => desk::take(input, state, now, turn),
             Input::Ask(look) => turn.looks.push(look),
         }
     }
@@ -356,6 +373,8 @@ impl Engine {
                     self.metrics.task_ended(&instance, &kind, &ended);
                     self.logs.notify_waiters();
                 }
+                Action::Lock(LockCount::Waited(time, granted)) => self.metrics.lock_waited(time, granted),
+                Action::Lock(LockCount::Refused(cause)) => self.metrics.lock_refused(cause),
                 Action::Used(instance, kind, report, waited) => self.metrics.task_used(&instance, &kind, &report, waited),
                 Action::Restarted(instance, cause) => self.metrics.restart(&instance, &cause),
                 Action::Run { placement, resume } => {
@@ -420,10 +439,13 @@ impl Engine {
             to.hang_up.notify_one();
             self.cut.insert(to.connection);
         }
-        self.state.queue = loop {
-            match load(&self.store, &mut self.state.fleet).await {
-                Ok(queue) => break queue,
+        self.state.desk.give_up(&error);
+        (self.state.queue, self.state.desk) = loop {
+            let loaded = async { Ok((load(&self.store, &mut self.state.fleet).await?, Desk::load(&self.store).await?)) };
+            match loaded.await {
+                Ok(loaded) => break loaded,
                 Err(error) => {
+                    let error: StoreError = error;
                     tracing::error!("cannot load the queue: {error}");
                     self.alive();
                     tokio::time::sleep(STORE_PAUSE).await;

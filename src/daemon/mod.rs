@@ -3,6 +3,7 @@
 pub mod args;
 mod audit;
 mod checkout;
+mod desk;
 mod engine;
 mod fleet;
 mod identity;

@@ -55,6 +55,8 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
         teams: fleet.iter().flat_map(|fleet| state.config.teams.keys().map(|team| (team.clone(), team_group(fleet, supervisor, team)))).collect(),
         fleet: fleet.clone(),
         tasks,
+        locks: state.desk.locks.iter().len(),
+        lock_waits: state.desk.locks.waits().len(),
         holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
     }
 }

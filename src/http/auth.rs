@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
 
 /// What agents may do beside reading, each as itself alone: method and route.
-const AGENTS: &[(&str, &str)] = &[];
+pub(super) const AGENTS: &[(&str, &str)] = &[("POST", "/api/v1/locks"), ("POST", "/api/v1/locks/release"), ("POST", "/api/v1/locks/{id}/transfer")];
 
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

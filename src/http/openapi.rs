@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{audit, compat, events, health, instances, metrics, problem, tasks, teams};
+use super::{audit, compat, events, health, instances, locks, metrics, problem, tasks, teams};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -57,6 +57,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tasks::cancel_task))
         .routes(routes!(tasks::retry_task))
         .routes(routes!(tasks::get_task_log))
+        .routes(routes!(locks::list_locks, locks::acquire_lock))
+        .routes(routes!(locks::steal_lock))
+        .routes(routes!(locks::release_locks))
+        .routes(routes!(locks::transfer_lock))
         .routes(routes!(events::list_events))
         .routes(routes!(events::stream_events))
         .routes(routes!(audit::list_audit))

@@ -32,6 +32,36 @@ async fn agents_and_readers_may_read_and_operators_may_act() {
 }
 
 #[tokio::test]
+async fn agents_take_locks_and_steal_none() {
+    let rig = Rig::new(Role::Agent("feature-x".parse().unwrap())).await;
+    for (path, status) in [("/api/v1/locks", 200), ("/api/v1/locks/release", 200), ("/api/v1/locks/steal", 403)] {
+        assert_eq!(rig.unix("POST", path, Some("{\"path\":\"x\"}")).await.status, status, "{path}");
+    }
+    assert_eq!(rig.unix("POST", "/api/v1/locks/3/transfer", Some("{\"instance\":\"b\"}")).await.status, 200);
+    let wrong = rig.unix("POST", "/api/v1/locks/x/transfer", Some("{\"instance\":\"b\"}")).await;
+    assert_eq!((wrong.status, wrong.problem().code.as_str()), (400, "invalid-lock-id"));
+    let reader = Rig::new(Role::Reader).await;
+    assert_eq!(reader.unix("POST", "/api/v1/locks", Some("{\"path\":\"x\"}")).await.status, 403);
+    assert_eq!(reader.unix("GET", "/api/v1/locks", None).await.status, 403);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_lock_is_seen_to_hang_up() {
+    let rig = Rig::new(Role::Operator).await;
+    {
+        let wait = rig.unix("POST", "/api/v1/locks", Some("{\"path\":\"x\",\"wait_seconds\":60}"));
+        tokio::pin!(wait);
+        tokio::select! {
+            _ = &mut wait => panic!("it waits"),
+            () = rig.fake.entered.notified() => {}
+        }
+        assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
+    }
+    tokio::time::timeout(std::time::Duration::from_secs(30), rig.fake.entered.notified()).await.expect("it was told");
+    assert_eq!(rig.fake.calls.lock().unwrap()[0], "hung up");
+}
+
+#[tokio::test]
 async fn what_is_asked_of_a_team_arrives_and_what_is_misspelt_does_not() {
     let rig = Rig::new(Role::Operator).await;
     for (verb, body, told) in [

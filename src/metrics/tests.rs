@@ -69,6 +69,8 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         teams: vec![("red".parse().unwrap(), "/cg/red".into())],
         fleet: Some("/cg".into()),
         tasks: BTreeMap::from([("pending", 2)]),
+        locks: 2,
+        lock_waits: 1,
         holds: BTreeMap::from([("claude".to_owned(), now + SignedDuration::from_secs(90)), ("past".to_owned(), now - SignedDuration::from_secs(5))]),
     }
 }
@@ -104,6 +106,8 @@ fn full() -> Metrics {
     metrics.link(true);
     metrics.link(false);
     metrics.dispatch_latency(Duration::from_millis(3));
+    metrics.lock_waited(Duration::from_secs(1), true);
+    metrics.lock_refused("held");
     metrics.store_commit(Duration::from_micros(400));
     metrics
 }

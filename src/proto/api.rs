@@ -1,5 +1,8 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
+mod locks;
+
+pub use locks::*;
 mod teams;
 
 pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
@@ -52,7 +55,7 @@ pub struct Task {
     /// `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
     /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`,
-    /// `verify-failed`, `worktree`, `publish`.
+    /// `verify-failed`, `worktree`, `publish`, `locks`.
     pub reason: Option<String>,
     /// A sentence: why it failed, what it waits for, what it is doing.
     pub detail: String,

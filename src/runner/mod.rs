@@ -8,6 +8,7 @@ mod doorbell;
 mod drain;
 mod durable;
 mod environment;
+mod hooks;
 mod largest;
 mod leftovers;
 mod link;

@@ -1,6 +1,7 @@
 //! What the runner is told: its argument and its environment, checked once, at the start.
 
 use super::durable::{self, FileError};
+use super::hooks;
 use crate::config::Paths;
 use crate::core::checkout::Origin;
 use crate::core::ids::{InstanceName, InvalidName, InvocationId};
@@ -32,6 +33,8 @@ pub(super) struct Settings {
     pub(super) invocation: InvocationId,
     /// The agent's credential and the variable that it goes into.
     pub(super) credential: Option<(String, SecretString)>,
+    /// What Claude Code is given beside its own settings; `None` where there is no claudectl.
+    pub(super) hooks: Option<PathBuf>,
     /// A cgroup delegated by the process supervisor.
     pub(super) cgroup: Option<PathBuf>,
 }
@@ -118,7 +121,10 @@ impl Settings {
         for part in ["claude", "home", "tmp", "attempts", "spool", "logs"] {
             durable::directory(&state.join(part))?;
         }
+        let path_of_programs = variable("PATH").unwrap_or_default();
+        let claudectl = hooks::claudectl(std::env::current_exe().ok().as_deref(), &path_of_programs.to_string_lossy());
         Ok(Self {
+            hooks: claudectl.map(|claudectl| hooks::write(&state, &claudectl)).transpose()?,
             credential: credential(&variable)?,
             link: path("CLAUDED_LINK", usual.link_socket()),
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),

@@ -13,6 +13,7 @@ use super::worktree::Begun;
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::delivery::{Delivery, Stage, Verification};
 use crate::core::ids::SessionId;
+use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
 use crate::proto::link::{Progress, Work};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Shortest time between two words about progress.
@@ -64,6 +65,8 @@ pub(super) enum Note {
     Doing(String),
     /// The worktree is ready for tasks, or why it is not.
     Prepared(Result<(), String>),
+    /// It asks clauded which of these files it has no lock on.
+    Locks(Vec<String>, oneshot::Sender<Vec<Uncovered>>),
     /// How it is doing.
     Progress(Box<Progress>),
     /// Processes of it do not die, and that is why it does not end.
@@ -76,7 +79,7 @@ pub(super) enum Note {
 pub(super) async fn run(work: Work, place: Place, orders: mpsc::Receiver<StopCause>, notes: mpsc::Sender<Note>) {
     let started = Timestamp::now();
     let sessions = Sessions::new(&place.settings.state);
-    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)));
+    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), place.settings.hooks.as_deref());
     let record = Record { attempt: work.attempt, session: agent.session(), started, stopping: false };
     // Nothing may run that a successor would not know of.
     let prepared = place.records.write(&record).map_err(|e| e.to_string());
@@ -220,7 +223,6 @@ impl Attempt {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let status = loop {
             let deadline = process.deadline();
-            let pid = process.pid;
             let (child, stdout, stderr) = process.parts();
             tokio::select! {
                 status = child.wait() => break status,
@@ -243,7 +245,7 @@ impl Attempt {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
                 }
-                _ = child_ended.recv() => self.cell.reap(Some(pid)),
+                _ = child_ended.recv() => self.cell.reap(),
             }
         };
         let exit = status.map(exit).map_err(|e| format!("wait for process {}: {e}", process.pid))?;

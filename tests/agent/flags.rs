@@ -11,6 +11,7 @@ pub(crate) struct Flags {
     pub max_turns: Option<u64>,
     pub max_budget: Option<f64>,
     pub schema: bool,
+    pub settings: Option<String>,
 }
 
 impl Flags {
@@ -33,6 +34,7 @@ impl Flags {
                     serde_json::from_str::<serde_json::Value>(&text).map_err(|e| format!("--json-schema is not valid JSON: {e}"))?;
                     flags.schema = true;
                 }
+                "--settings" => flags.settings = Some(value()?),
                 "--session-id" => flags.session = Some(value()?),
                 "--resume" => flags.resume = Some(value()?),
                 "--model" => flags.model = value()?,

@@ -75,6 +75,8 @@ fn snapshot(groups: &[PathBuf]) -> Snapshot {
         teams: Vec::new(),
         fleet: None,
         tasks: BTreeMap::new(),
+        locks: 0,
+        lock_waits: 0,
         holds: BTreeMap::new(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod bad_days;
 mod chaos;
+mod locks;
 mod metrics;
 #[path = "../skip/mod.rs"]
 mod skip;

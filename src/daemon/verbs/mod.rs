@@ -3,6 +3,7 @@
 mod audit;
 mod feeds;
 mod instances;
+mod locks;
 mod tasks;
 mod teams;
 

@@ -4,12 +4,14 @@
 mod audit;
 mod feeds;
 mod instances;
+mod locks;
 mod tasks;
 mod teams;
 
 pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
+pub use locks::Locks;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
 
@@ -55,6 +57,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Teams + Feeds + Audit {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit {}
 
-impl<T: Instances + Tasks + Teams + Feeds + Audit> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit> Service for T {}

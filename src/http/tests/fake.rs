@@ -2,10 +2,12 @@
 
 use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
-use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Role, ServiceError, TaskQuery, Tasks, Teams};
+use crate::core::lock::LockId;
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use crate::proto::audit::{AuditCheck, AuditRow};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -164,6 +166,34 @@ impl Audit for Fake {
     }
     fn check_audit(&self) -> Answer<'_, AuditCheck> {
         ready(AuditCheck { intact: true, ..Default::default() })
+    }
+}
+
+impl Locks for Fake {
+    fn locks(&self, _: Caller) -> Answer<'_, api::LockTable> {
+        ready(api::LockTable::default())
+    }
+    fn acquire_lock(&self, caller: Caller, lock: api::NewLock, hung_up: BoxFuture<'static, ()>) -> Answer<'_, api::GivenLock> {
+        Box::pin(async move {
+            if lock.wait_seconds.is_some() {
+                self.entered.notify_one();
+                hung_up.await;
+                self.did("hung up".to_owned());
+                self.entered.notify_one();
+            }
+            self.did(format!("lock {:?} by {}", lock.path, caller.description));
+            Ok(api::GivenLock::default())
+        })
+    }
+    fn steal_lock(&self, _: Caller, _: api::NewLock) -> Answer<'_, api::GivenLock> {
+        ready(api::GivenLock::default())
+    }
+    fn release_locks(&self, _: Caller, _: api::ReleaseLocks) -> Answer<'_, api::Outcome> {
+        ready(done("released"))
+    }
+    fn transfer_lock(&self, _: Caller, id: LockId, to: api::TransferLock) -> Answer<'_, api::GivenLock> {
+        self.did(format!("transfer {id} to {}", to.instance));
+        ready(api::GivenLock::default())
     }
 }
 

@@ -363,6 +363,42 @@ pub(super) async fn events_are_read_onwards_and_history_backwards(open: impl Asy
     assert_eq!(store.restarts().await.expect("readable"), [other("a"), signal("a"), other("b"), signal("b")]);
 }
 
+pub(super) async fn locks_come_back_as_they_were_and_their_numbers_never(open: impl AsyncFn() -> SqliteStore) {
+    use crate::core::lock::{Bond, Change, Lock, LockId, Mode, Owner, Pattern, Scope};
+    let globs = ["src/**".to_owned(), "{a,b}.rs".to_owned()];
+    let pattern = |n: i64| match n {
+        1 => Pattern::path("-a 'b'\u{1f980}/c"),
+        2 => Pattern::path("dir/"),
+        3 => Pattern::glob("src/[!x]*.rs"),
+        _ => Pattern::feature("auth", &globs),
+    };
+    let lock = |n: i64, owner: Owner| Lock {
+        id: LockId(n),
+        scope: Scope { place: "/srv/a b".to_owned(), pattern: pattern(n).expect("a pattern") },
+        mode: if n % 2 == 0 { Mode::Shared } else { Mode::Exclusive },
+        owner,
+        bond: Bond { attempt: (n == 1).then_some(3), invocation: (n == 2).then(|| "0b".repeat(16).parse().expect("an invocation")) },
+        reason: format!("reason {n}"),
+        since: at(n),
+        ttl: Duration::from_millis(1500),
+        expires: at(n + 100),
+    };
+    let agent = |task: Option<i64>| Owner::Agent { instance: name("a"), task: task.map(TaskId) };
+    let person = |uid| Owner::Person { uid, name: "alice".to_owned() };
+    let mut all = vec![lock(1, agent(Some(7))), lock(2, agent(None)), lock(3, person(Some(1000))), lock(4, person(None))];
+    let store = open().await;
+    assert_eq!(store.locks().await.expect("readable"), (vec![], 0));
+    let held = |lock: &Lock| Change::Held(Box::new(lock.clone()));
+    store.commit(&Batch { locks: all.iter().map(held).collect(), ..Batch::default() }).await.expect("committed");
+    store.close().await;
+    let store = open().await;
+    assert_eq!(store.locks().await.expect("readable"), (all.clone(), 4));
+    all[0] = Lock { mode: Mode::Shared, owner: person(None), bond: Bond::default(), expires: at(999), ..all[0].clone() };
+    let last = all.pop().expect("four");
+    store.commit(&Batch { locks: vec![held(&all[0]), Change::Gone(last.id), Change::Gone(LockId(77))], ..Batch::default() }).await.expect("committed");
+    assert_eq!(store.locks().await.expect("readable"), (all, 4), "the number of the one that is gone is not given again");
+}
+
 /// Prints how fast it is; asserts only that it is right.
 pub(super) async fn ten_thousand_tasks(open: impl AsyncFn() -> SqliteStore) {
     let store = open().await;

@@ -3,6 +3,7 @@
 
 mod audit;
 mod fault;
+mod locks;
 mod open;
 mod read;
 mod rows;

@@ -10,6 +10,7 @@ use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Goes after the prompt in a conversation that has had it before: without it the model may begin anew.
@@ -38,6 +39,7 @@ pub(super) struct Claude {
     result: Option<Outcome>,
     answer: String,
     last_error: String,
+    settings: Option<PathBuf>,
 }
 
 impl Claude {
@@ -60,7 +62,14 @@ impl Claude {
             result: None,
             answer: String::new(),
             last_error: String::new(),
+            settings: None,
         }
+    }
+
+    /// With a file of settings beside its own.
+    pub(super) fn with_settings(mut self, settings: Option<&Path>) -> Self {
+        self.settings = settings.map(Path::to_owned);
+        self
     }
 
     fn doing(&mut self, what: &str) {
@@ -162,6 +171,7 @@ impl Agent for Claude {
             Start::New => add("--session-id", Some(self.session.to_string())),
             Start::Resume => add("--resume", Some(self.session.to_string())),
         }
+        add("--settings", self.settings.as_ref().map(|file| file.display().to_string()));
         let profile = &self.work.profile;
         add("--model", profile.model.clone());
         add("--permission-mode", profile.permission_mode.clone());

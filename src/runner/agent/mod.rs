@@ -14,6 +14,7 @@ use crate::core::profile::AgentKind;
 use crate::core::usage::AgentUsage;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
+use std::path::Path;
 
 /// Most bytes kept of an agent's last words.
 pub(super) const WORDS_MAX: usize = 16 << 10;
@@ -84,10 +85,11 @@ pub(super) trait Agent: Send + Sync {
     fn last_words(&self) -> String;
 }
 
-/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known.
-pub(super) fn for_work(work: &Work, before: Option<Totals>) -> Box<dyn Agent> {
+/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known; `settings` is a file
+/// of Claude Code's.
+pub(super) fn for_work(work: &Work, before: Option<Totals>, settings: Option<&Path>) -> Box<dyn Agent> {
     match work.profile.agent {
-        AgentKind::Claude => Box::new(claude::Claude::new(work, before)),
+        AgentKind::Claude => Box::new(claude::Claude::new(work, before).with_settings(settings)),
         AgentKind::Command => Box::new(command::Command::new(work)),
     }
 }

@@ -36,6 +36,7 @@ contract!(
     lists_are_filtered_and_paged_newest_first,
     pruning_takes_what_is_over_and_nothing_else,
     events_are_read_onwards_and_history_backwards,
+    locks_come_back_as_they_were_and_their_numbers_never,
     ten_thousand_tasks,
 );
 

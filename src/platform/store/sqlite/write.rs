@@ -109,6 +109,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     for (name, mark) in &batch.marks {
         write_mark(connection, name, mark.as_ref()).await?;
     }
+    for change in &batch.locks {
+        super::locks::write(connection, change).await?;
+    }
     for event in &batch.events {
         insert_event(connection, event).await?;
     }
