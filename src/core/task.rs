@@ -14,6 +14,9 @@ pub const PROMPT_MAX: usize = 1 << 20;
 /// Longest title, in bytes.
 pub const TITLE_MAX: usize = 200;
 
+/// Longest JSON schema, in bytes: the agent takes it as one argument, and the kernel passes 128 KiB (execve(2)).
+pub const SCHEMA_MAX: usize = 64 << 10;
+
 /// Who may take a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -101,6 +104,12 @@ pub enum InvalidTask {
     /// No turns.
     #[error("max-turns is at least 1")]
     MaxTurns,
+    /// What is no JSON schema, or longer than [`SCHEMA_MAX`].
+    #[error("a JSON schema is an object of at most {SCHEMA_MAX} bytes, such as {{\"type\": \"object\", \"required\": [\"title\"]}}")]
+    Schema,
+    /// Not every agent can be held to a schema.
+    #[error("the result of a task fits a JSON schema only if its agent is Claude Code; name such an instance")]
+    SchemaTarget,
 }
 
 /// What is asked for, as it was accepted. It never changes after that.
@@ -120,6 +129,8 @@ pub struct TaskSpec {
     pub budget: Option<Usd>,
     /// Most model turns of one attempt.
     pub max_turns: Option<u32>,
+    /// The JSON schema that its result has to fit.
+    pub schema: Option<serde_json::Value>,
 }
 
 impl TaskSpec {
@@ -146,6 +157,14 @@ impl TaskSpec {
         }
         if self.max_turns == Some(0) {
             return Err(InvalidTask::MaxTurns);
+        }
+        if let Some(schema) = &self.schema {
+            if !schema.is_object() || schema.to_string().len() > SCHEMA_MAX {
+                return Err(InvalidTask::Schema);
+            }
+            if self.target == Target::Any {
+                return Err(InvalidTask::SchemaTarget);
+            }
         }
         Ok(self)
     }
@@ -258,6 +277,7 @@ mod tests {
             timeout: None,
             budget: None,
             max_turns: None,
+            schema: None,
         }
     }
 
@@ -274,6 +294,12 @@ mod tests {
         assert_eq!(TaskSpec { title: "a\nb".into(), ..spec("x") }.validated(), Err(InvalidTask::Title));
         assert_eq!(TaskSpec { budget: Some(Usd(0)), ..spec("x") }.validated(), Err(InvalidTask::Budget));
         assert_eq!(TaskSpec { max_turns: Some(0), ..spec("x") }.validated(), Err(InvalidTask::MaxTurns));
+        let schema = |schema, target| TaskSpec { schema: Some(schema), target, ..spec("x") }.validated().map(|_| ());
+        let a = || Target::Instance("a".parse().expect("a name"));
+        assert_eq!(schema(serde_json::json!({"type": "object"}), a()), Ok(()));
+        assert_eq!(schema(serde_json::json!({"type": "object"}), Target::Any), Err(InvalidTask::SchemaTarget));
+        assert_eq!(schema(serde_json::json!(["object"]), a()), Err(InvalidTask::Schema));
+        assert_eq!(schema(serde_json::json!({"title": "x".repeat(SCHEMA_MAX)}), a()), Err(InvalidTask::Schema));
         assert!("Feature".parse::<TaskType>().is_err() && "".parse::<TaskType>().is_err());
     }
 }

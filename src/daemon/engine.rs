@@ -451,6 +451,7 @@ impl Engine {
             timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
             budget: stored.spec.budget.map(|b| b - stored.task.cost),
             max_turns: stored.spec.max_turns,
+            schema: stored.spec.schema,
             profile,
             checkout: super::checkout::of(config, instance, attempt.task, &stored.task.kind, &title).map(Box::new),
             title,

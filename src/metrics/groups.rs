@@ -1,5 +1,5 @@
-//! The kernel's numbers of each instance's slice and of the fleet's, read at scrape time (cgroup-v2, Documentation/admin-guide).
-//! One table says which number is which series; it is applied to the instances and to the fleet.
+//! The kernel's numbers of each instance's slice, each team's and the fleet's, read at scrape time (cgroup-v2,
+//! Documentation/admin-guide). One table says which number is which series; it is applied to all of them.
 
 use super::ReadGroup;
 use super::page::{Kind, Page};
@@ -30,7 +30,7 @@ impl Numbers {
 /// One series of a family: its own labels and where its value comes from.
 type Cell = (&'static [(&'static str, &'static str)], fn(&Numbers) -> Option<f64>);
 
-/// One family, for the instances (`clauded_instance_…`) and the fleet (`clauded_fleet_…`).
+/// One family, for the instances (`clauded_instance_…`), the teams (`clauded_team_…`) and the fleet (`clauded_fleet_…`).
 struct Row {
     name: &'static str,
     help: &'static str,
@@ -147,25 +147,32 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot, read: &ReadGroup) {
         Some(Numbers { caps, ..slice })
     };
     let instances: Vec<(&str, Numbers)> = snapshot.instances.iter().filter_map(|i| Some((i.name.as_str(), of_instance(i)?))).collect();
-    for row in ROWS {
-        let mut family = page.family(format!("clauded_instance_{}", row.name), row.help, row.kind);
-        for (name, numbers) in &instances {
-            for (labels, value) in row.cells {
-                if let Some(value) = value(numbers) {
-                    match labels {
-                        [] => family.add(&[("instance", name)], value),
-                        [a] => family.add(&[("instance", name), *a], value),
-                        [a, b, ..] => family.add(&[("instance", name), *a, *b], value),
-                    }
-                }
-            }
-        }
-    }
+    add_named(page, "instance", &instances);
+    let teams: Vec<(&str, Numbers)> = snapshot.teams.iter().map(|(name, group)| (name.as_str(), read(group))).collect();
+    add_named(page, "team", &teams);
     let Some(numbers) = snapshot.fleet.as_ref().map(|path| read(path)) else { return };
     for row in ROWS {
         let mut family = page.family(format!("clauded_fleet_{}", row.name), row.help, row.kind);
         for (labels, value) in row.cells {
             family.add_some(labels, value(&numbers));
+        }
+    }
+}
+
+/// The families of groups of one kind, which is also the label that tells them apart.
+fn add_named(page: &mut Page, kind: &'static str, groups: &[(&str, Numbers)]) {
+    for row in ROWS {
+        let mut family = page.family(format!("clauded_{kind}_{}", row.name), row.help, row.kind);
+        for (name, numbers) in groups {
+            for (labels, value) in row.cells {
+                if let Some(value) = value(numbers) {
+                    match labels {
+                        [] => family.add(&[(kind, name)], value),
+                        [a] => family.add(&[(kind, name), *a], value),
+                        [a, b, ..] => family.add(&[(kind, name), *a, *b], value),
+                    }
+                }
+            }
         }
     }
 }

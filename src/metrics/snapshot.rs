@@ -4,6 +4,7 @@ use super::page::{Kind, Page};
 use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::task::TaskState;
+use crate::core::team::TeamName;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub supervisor_connected: bool,
     /// All instances, ordered by name.
     pub instances: Vec<InstanceSample>,
+    /// The teams with the directories of their cgroups; none where there is no cgroup v2. One that does not exist has no numbers.
+    pub teams: Vec<(TeamName, PathBuf)>,
     /// The directory of the fleet's cgroup, `claude-code.slice`; `None` where there is no cgroup v2.
     pub fleet: Option<PathBuf>,
     /// Tasks in the store by [`TaskState::name`]; states that are missing count as 0.
@@ -42,6 +45,8 @@ pub struct InstanceSample {
     pub since: Option<Timestamp>,
     /// Its profile.
     pub profile: String,
+    /// Its team and its role there, if it is a member of one.
+    pub member: Option<(TeamName, String)>,
     /// The absolute directory of its slice's cgroup; `None` where there is no cgroup v2. One that does not exist has no numbers.
     pub cgroup: Option<PathBuf>,
     /// The same of its service, where that has limits of its own: an instance without configuration.
@@ -85,9 +90,11 @@ fn add_tasks(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn add_instances(page: &mut Page, instances: &[InstanceSample]) {
-    let mut info = page.family("clauded_instance_info", "The profile of an instance; always 1.", Kind::Gauge);
+    let mut info = page.family("clauded_instance_info", "The profile of an instance, and its team and role if it has some; always 1.", Kind::Gauge);
     for instance in instances {
-        info.add(&[("instance", instance.name.as_str()), ("profile", &instance.profile)], 1.0);
+        // To Prometheus an empty label is the same as none.
+        let (team, role) = instance.member.as_ref().map_or(("", ""), |(team, role)| (team.as_str(), role.as_str()));
+        info.add(&[("instance", instance.name.as_str()), ("profile", &instance.profile), ("role", role), ("team", team)], 1.0);
     }
     drop(info);
     let mut state = page.family("clauded_instance_state", "1 for the state that the instance's unit is in, 0 for the others.", Kind::Gauge);

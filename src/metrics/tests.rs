@@ -56,6 +56,7 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         active: ActiveState::Active,
         since: Some(now),
         profile: "claude".into(),
+        member: name.strip_prefix("red-").map(|role| ("red".parse().unwrap(), role.to_owned())),
         cgroup: Some(PathBuf::from("/cg").join(name)),
         service: None,
         linked: true,
@@ -66,6 +67,7 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         supervisor: "systemd",
         supervisor_connected: true,
         instances: instances.iter().map(sample).collect(),
+        teams: vec![("red".parse().unwrap(), "/cg/red".into())],
         fleet: Some("/cg".into()),
         tasks: BTreeMap::from([("pending", 2)]),
         locks: 2,
@@ -129,10 +131,14 @@ fn the_tighter_of_two_limits_counts() {
 
 #[test]
 fn numbers_come_out_in_base_units_under_their_names() {
-    let text = full().render(&snapshot(&["a", "b-c"])).unwrap();
+    let text = full().render(&snapshot(&["a", "b-c", "red-boss"])).unwrap();
     for line in [
+        "clauded_instance_info{instance=\"a\",profile=\"claude\",role=\"\",team=\"\"} 1",
+        "clauded_instance_info{instance=\"red-boss\",profile=\"claude\",role=\"boss\",team=\"red\"} 1",
+        "clauded_team_memory_limit_bytes{team=\"red\"} 1073741824",
+        "clauded_team_cpu_seconds_total{team=\"red\",mode=\"user\"} 1.5",
         "clauded_supervisor_connected{supervisor=\"systemd\"} 1",
-        "clauded_links 2",
+        "clauded_links 3",
         "clauded_tasks{state=\"pending\"} 2",
         "clauded_tasks{state=\"cancelled\"} 0",
         "clauded_usage_limit_hold_seconds{account=\"claude\"} 90",
@@ -245,9 +251,13 @@ fn the_list_in_docs_is_what_is_exported() {
         let [name, kind, labels, meaning, source] = cells.as_slice() else { panic!("five cells wanted: {row}") };
         assert!(!meaning.is_empty() && !source.is_empty(), "{row}");
         let labels: BTreeSet<&str> = labels.split(", ").filter(|label| !label.is_empty()).collect();
-        // One row for two families: the instances' and the fleet's.
+        // One row for three families: the instances', the teams' and the fleet's.
         let families = match name.strip_prefix("clauded_…_") {
-            Some(rest) => vec![(format!("clauded_instance_{rest}"), Some("instance")), (format!("clauded_fleet_{rest}"), None)],
+            Some(rest) => vec![
+                (format!("clauded_instance_{rest}"), Some("instance")),
+                (format!("clauded_team_{rest}"), Some("team")),
+                (format!("clauded_fleet_{rest}"), None),
+            ],
             None => vec![(name.clone(), None)],
         };
         for (name, own) in families {

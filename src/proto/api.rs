@@ -37,6 +37,11 @@ pub struct NewTask {
     /// Most model turns of one attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// A JSON schema that the result has to fit; the last attempt's `text` is then that JSON. For a Claude Code instance, which
+    /// must be named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub schema: Option<serde_json::Value>,
 }
 
 /// A task as lists show it.
@@ -86,6 +91,9 @@ pub struct TaskDetail {
     pub budget_usd: Option<f64>,
     /// Most model turns of one attempt.
     pub max_turns: Option<u32>,
+    /// The JSON schema that its result has to fit.
+    #[schema(value_type = Option<Object>)]
+    pub schema: Option<serde_json::Value>,
     /// The attempts, first one first.
     pub history: Vec<Attempt>,
 }

@@ -197,6 +197,9 @@ pub struct Work {
     pub budget: Option<Usd>,
     /// Most model turns.
     pub max_turns: Option<u32>,
+    /// The JSON schema that the result has to fit; the report's text is then that JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<serde_json::Value>,
     /// Which agent, and how.
     pub profile: Profile,
     /// The repository to work in; without one it works in the instance's directory as that is.

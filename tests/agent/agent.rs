@@ -163,6 +163,7 @@ impl<'a> Turn<'a> {
     fn perform(&mut self, directive: &Directive, prompt: &str) -> Option<Turned> {
         match directive {
             Directive::Say(text) => self.output.text(self.session, text),
+            Directive::Output(value) => self.output.structured(self.session, value),
             Directive::Cost(usd) => self.session.charge(*usd),
             Directive::Turns(n) => (0..*n).for_each(|_| self.output.tool(self.session, "Bash", "true")),
             Directive::Write(file, text) => self.write(file, text, false),

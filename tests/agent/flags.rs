@@ -10,6 +10,7 @@ pub(crate) struct Flags {
     pub permission_mode: String,
     pub max_turns: Option<u64>,
     pub max_budget: Option<f64>,
+    pub schema: bool,
     pub settings: Option<String>,
 }
 
@@ -28,6 +29,11 @@ impl Flags {
                     other => return Err(format!("option '{flag}' argument '{other}' is not spoken here")),
                 },
                 "--setting-sources" | "--append-system-prompt" => drop(value()?),
+                "--json-schema" => {
+                    let text = value()?;
+                    serde_json::from_str::<serde_json::Value>(&text).map_err(|e| format!("--json-schema is not valid JSON: {e}"))?;
+                    flags.schema = true;
+                }
                 "--settings" => flags.settings = Some(value()?),
                 "--session-id" => flags.session = Some(value()?),
                 "--resume" => flags.resume = Some(value()?),

@@ -58,6 +58,9 @@ pub(crate) struct Output {
     permission_mode: String,
     began: Instant,
     last_text: String,
+    schema: bool,
+    /// What fits the schema, if one was given.
+    output: Option<Value>,
 }
 
 impl Output {
@@ -68,6 +71,8 @@ impl Output {
             permission_mode: flags.permission_mode.clone(),
             began: Instant::now(),
             last_text: String::new(),
+            schema: flags.schema,
+            output: None,
         }
     }
 
@@ -88,6 +93,14 @@ impl Output {
         session.answered();
         text.clone_into(&mut self.last_text);
         self.assistant(&json!({"type": "text", "text": text}));
+    }
+
+    /// Gives the result that a schema asks for; without one there is no such tool.
+    pub(crate) fn structured(&mut self, session: &mut Session, output: &Value) {
+        session.answered();
+        if self.schema {
+            self.output = Some(output.clone());
+        }
     }
 
     pub(crate) fn tool(&mut self, session: &mut Session, name: &str, input: &str) {
@@ -140,8 +153,11 @@ impl Output {
             "subagent_stats": {"spawned": 0, "completed": 0, "failed": 0}});
         session.results += 1;
         match failure {
-            None => value["result"] = json!(self.last_text),
+            None => value["result"] = json!(self.output.as_ref().map_or_else(|| self.last_text.clone(), ToString::to_string)),
             Some(failure) => failure.fill(&mut value),
+        }
+        if let Some(output) = self.output.as_ref().filter(|_| failure.is_none()) {
+            value["structured_output"] = output.clone();
         }
         self.event(value);
     }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Directive {
     Say(String),
+    /// The result that a JSON schema asks for.
+    Output(serde_json::Value),
     Write(String, String),
     Append(String, String),
     Edit(String, String),
@@ -121,6 +123,7 @@ fn directive(line: &str) -> Option<Directive> {
     let (verb, rest) = line.split_once(' ').map_or((line, ""), |(verb, rest)| (verb, rest.trim()));
     Some(match verb {
         "say" => Directive::Say(rest.to_owned()),
+        "output" => Directive::Output(serde_json::from_str(rest).ok()?),
         "write" => rest.split_once(' ').map(|(file, text)| Directive::Write(file.to_owned(), text.to_owned()))?,
         "append" => rest.split_once(' ').map(|(file, text)| Directive::Append(file.to_owned(), text.to_owned()))?,
         "edit" => rest.split_once(' ').map(|(file, text)| Directive::Edit(file.to_owned(), text.to_owned()))?,

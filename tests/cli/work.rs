@@ -108,3 +108,21 @@ fn entries(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn a_result_by_json_schema_is_the_reports_text_or_a_failure() {
+    let schema = serde_json::json!({"type": "object", "required": ["steps"], "properties": {"steps": {"type": "array", "items": {"type": "string"}}}});
+    let output = serde_json::json!({"steps": ["one", "two"]});
+    let Some(mut stage) = Stage::new(vec![Reply::Tool("StructuredOutput", output.clone())]) else { return };
+    let with_schema = |mut work: clauded::proto::link::Work| {
+        work.schema = Some(schema.clone());
+        work
+    };
+    let report = stage.host.report(with_schema(stage.work("plan it")));
+    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&report.text).expect("JSON"), output);
+
+    let Some(mut stage) = Stage::new(vec![Reply::Text("I would rather not"); 20]) else { return };
+    let report = stage.host.report(with_schema(stage.work("plan it")));
+    assert!(matches!(report.ended, Ended::Failed { transient: false, .. }) && report.detail.contains("without a result that fits"), "{report:?}");
+}

@@ -229,3 +229,28 @@ fn an_agent_is_known_as_the_agent_of_its_instance() {
     }
     assert!(world.json(&["task", "list", "--all"]).as_array().is_some_and(|tasks| tasks.len() == 2), "nothing was added");
 }
+
+#[test]
+fn the_result_of_a_task_fits_its_schema_or_it_fails() {
+    let world = World::new("[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\n[instances.s]\nprofile = \"sh\"\n");
+    let schema = world.path("schema.json");
+    std::fs::write(&schema, "{\"type\": \"object\"}").expect("written");
+    let file = schema.to_string_lossy().into_owned();
+    world.instance("a");
+    let add = |prompt: &str| world.ok(&["task", "add", "--instance", "a", "--schema", &file, prompt]).trim().to_owned();
+    let good = world.wait(&add("output {\"steps\": [1, 2]}"));
+    assert_eq!((good["state"].as_str(), last(&good)["text"].as_str()), (Some("succeeded"), Some("{\"steps\":[1,2]}")), "{good:#}");
+    assert_eq!(good["schema"], serde_json::json!({"type": "object"}));
+    let bad = world.wait(&add("say no"));
+    assert_eq!((bad["state"].as_str(), bad["reason"].as_str()), (Some("failed"), Some("agent-error")), "{bad:#}");
+    assert!(bad["detail"].as_str().is_some_and(|d| d.contains("without a result that fits the JSON schema; it said: no")), "{bad:#}");
+    // Without a schema nothing is asked for.
+    assert_eq!(world.wait(&world.add("a", "say no"))["state"], "succeeded");
+    assert!(world.fails(2, &["task", "add", "--schema", &file, "x"]).contains("--instance"));
+    assert!(world.fails(7, &["task", "add", "--schema", &file, "--any", "x"]).contains("name such an instance"));
+    assert!(world.fails(7, &["task", "add", "--schema", &file, "--instance", "s", "x"]).contains("only if its agent is Claude Code"));
+    std::fs::write(&schema, "[1]").expect("written");
+    assert!(world.fails(7, &["task", "add", "--schema", &file, "--instance", "a", "x"]).contains("a JSON schema is an object"));
+    std::fs::write(&schema, "{").expect("written");
+    assert!(world.fails(2, &["task", "add", "--schema", &file, "--instance", "a", "x"]).contains("it is not JSON"));
+}

@@ -191,3 +191,49 @@ fn a_team_that_tasks_wait_for_is_not_removed() {
     world.ok(&["team", "down", "x", "--remove"]);
     assert!(!world.path("clauded.toml.d/team-x.toml").exists());
 }
+
+/// git as a person would run it, in a directory; it must succeed.
+fn git(directory: &std::path::Path, arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]).args(arguments).current_dir(directory);
+    let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").output().expect("git runs");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+#[test]
+fn each_team_has_a_new_worktree_and_branch_of_the_repository_that_its_members_share() {
+    let world = World::without_daemon("");
+    let repository = world.path("shop");
+    fs::create_dir(&repository).expect("made");
+    git(&repository, &["init", "--quiet"]);
+    git(&repository, &["commit", "--quiet", "--allow-empty", "-m", "first"]);
+    world.configure(&format!("{GEMINI}[repositories.shop]\npath = \"{}\"\n", repository.display()));
+    let mut world = world;
+    world.start_daemon();
+
+    // All members of both come at once to worktrees that are not there yet.
+    for team in ["red", "blue"] {
+        let up = world.json(&["team", "up", team, "--repository", "shop"]);
+        assert!(all_are(&members(&up, "result"), "changed"), "{up:#}");
+    }
+    let work = |member: &str, file: &str| world.add(member, &format!("write {file} by {member}"));
+    let tasks: Vec<_> =
+        [("red-boss", "a"), ("red-worker-1", "b"), ("red-worker-2", "c"), ("red-worker-3", "d"), ("blue-worker-1", "e"), ("blue-worker-2", "f")]
+            .map(|(member, file)| work(member, file))
+            .to_vec();
+    for task in &tasks {
+        let shown = world.wait(task);
+        assert_eq!(shown["state"], "succeeded", "{shown:#}");
+    }
+    for (team, files) in [("red", "a\nb\nc\nd"), ("blue", "e\nf")] {
+        let worktree = world.path("worktrees").join(team);
+        let branch = git(&worktree, &["branch", "--show-current"]);
+        assert!(branch.starts_with("claude-") && branch.ends_with(&format!("/team/{team}")), "{branch}");
+        assert_eq!(git(&repository, &["ls-tree", "--name-only", &branch]), files, "what they wrote is committed");
+        assert_eq!(git(&worktree, &["status", "--porcelain"]), "");
+        world.ok(&["team", "down", team, "--remove"]);
+        assert!(worktree.join(".git").exists(), "the worktree stays");
+    }
+    assert_eq!(git(&repository, &["ls-tree", "--name-only", "main"]), "");
+}

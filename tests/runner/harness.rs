@@ -233,6 +233,7 @@ impl Host {
             timeout: PATIENCE,
             budget: None,
             max_turns: None,
+            schema: None,
             profile,
             checkout: None,
         }

@@ -53,6 +53,7 @@ fn every_key_is_one_that_real_runs_printed() {
     let real = recorded();
     let plays = [
         ("say hello\nturns 1", &[][..]),
+        ("output {\"name\": \"bob\"}", &["--json-schema", "{\"type\": \"object\"}"]),
         ("fail auth", &[]),
         ("fail limit 1795252704", &[]),
         ("fail server", &[]),

@@ -4,6 +4,7 @@ use crate::core::ids::InstanceName;
 use crate::core::limits::parse_duration;
 use crate::core::task::TaskType;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `claudectl task …`
@@ -70,6 +71,9 @@ pub(in crate::ctl) struct Add {
     /// Most model turns of one attempt
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::ctl) max_turns: Option<u32>,
+    /// A file with a JSON schema that the result has to fit, for a Claude Code instance; the result is then that JSON
+    #[arg(long, value_name = "FILE", requires = "instance")]
+    pub(in crate::ctl) schema: Option<PathBuf>,
     /// Wait until the task has ended; exits with 0 only if it succeeded
     #[arg(long)]
     pub(in crate::ctl) wait: bool,

@@ -16,6 +16,7 @@ use crate::proto::api::{NewTask, Task};
 use args::{Add, TaskCommand};
 use hyper::Method;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 /// Standard input beyond this is not even read to be counted, in bytes.
 const STDIN_MAX: u64 = 64 << 20;
@@ -51,12 +52,18 @@ async fn add(client: &Client, screen: &Screen, args: Add) -> Result<Outcome, Fai
         timeout_seconds: args.timeout.map(|t| t.as_secs() + u64::from(t.subsec_nanos() > 0)),
         budget_usd: args.budget_usd,
         max_turns: args.max_turns,
+        schema: args.schema.as_deref().map(schema).transpose()?,
     };
     let body = client.send(Method::POST, "/api/v1/tasks", &new).await?;
     let task: Task = decode(&body)?;
     let printed = if screen.json() { screen.body(&body) } else { screen.print(&format!("{}\n", task.id)) };
     read_or_not(printed)?;
     if args.wait { wait::run(client, screen, &[task.id], None).await } else { Ok(Outcome::Done) }
+}
+
+fn schema(file: &Path) -> Result<serde_json::Value, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::Read { path: file.to_owned(), error })?;
+    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--schema {}: it is not JSON: {error}", file.display())))
 }
 
 fn prompt_from_stdin(screen: &Screen) -> Result<String, Failure> {

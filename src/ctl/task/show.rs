@@ -29,6 +29,7 @@ fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
         detail.timeout_seconds.map(|s| format!("{} an attempt", span(s as f64))),
         detail.budget_usd.map(|usd| format!("{} in all", dollars(usd))),
         detail.max_turns.map(|n| format!("{n} turns an attempt")),
+        detail.schema.as_ref().map(|_| "a result that fits its JSON schema".to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -207,6 +208,7 @@ mod tests {
             timeout_seconds: Some(1800),
             budget_usd: Some(2.5),
             max_turns: None,
+            schema: None,
             history: vec![attempt],
         };
         let now = "2026-11-21T10:00:00Z".parse().expect("time");

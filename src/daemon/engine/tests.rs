@@ -102,6 +102,7 @@ fn spec() -> TaskSpec {
         timeout: None,
         budget: None,
         max_turns: None,
+        schema: None,
     }
 }
 

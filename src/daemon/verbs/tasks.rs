@@ -2,7 +2,8 @@
 
 use super::{Verbs, refused};
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
-use crate::core::task::{Target, TaskSpec, TaskType};
+use crate::core::profile::AgentKind;
+use crate::core::task::{InvalidTask, Target, TaskSpec, TaskType};
 use crate::core::usage::Usd;
 use crate::daemon::engine::Input;
 use crate::daemon::view;
@@ -50,8 +51,17 @@ impl Verbs {
             timeout: new.timeout_seconds.map(Duration::from_secs),
             budget,
             max_turns: new.max_turns,
+            schema: new.schema,
         };
-        spec.validated().map_err(|e| refused(422, "invalid-task", e.to_string()))
+        let spec = spec.validated().map_err(|e| refused(422, "invalid-task", e.to_string()))?;
+        if let (Some(_), Target::Instance(name)) = (&spec.schema, &spec.target) {
+            let asked = name.clone();
+            let profile = self.look(move |state| state.config.profile_of(&asked)).await?;
+            if profile.is_some_and(|profile| profile.agent != AgentKind::Claude) {
+                return Err(invalid("schema", InvalidTask::SchemaTarget.to_string()));
+            }
+        }
+        Ok(spec)
     }
 }
 
@@ -84,6 +94,7 @@ impl Tasks for Verbs {
                 timeout_seconds: spec.timeout.map(|t| t.as_secs()),
                 budget_usd: spec.budget.map(Usd::dollars),
                 max_turns: spec.max_turns,
+                schema: spec.schema,
                 history,
             })
         })

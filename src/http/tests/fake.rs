@@ -153,7 +153,7 @@ impl Tasks for Fake {
     }
     fn task(&self, id: TaskId) -> Answer<'_, api::TaskDetail> {
         let task = api::Task { placed_on: (id.0 == 2).then(|| "a".to_owned()), ..task(id.0) };
-        ready(api::TaskDetail { task, prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, history: vec![] })
+        ready(api::TaskDetail { task, prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, schema: None, history: vec![] })
     }
     fn cancel(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
         ready(task(id.0))

@@ -28,6 +28,7 @@ pub(super) fn spec(target: &str) -> TaskSpec {
         timeout: Some(Duration::from_millis(90_500)),
         budget: Some(Usd(2_500_001)),
         max_turns: Some(7),
+        schema: Some(serde_json::json!({"type": "object", "title": "it's"})),
     }
 }
 

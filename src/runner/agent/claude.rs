@@ -3,8 +3,8 @@
 use super::accounting::{Account, counts_over_sessions};
 use super::judgement::{self, Signs};
 use super::stream::{self, Assistant, Event, Outcome};
-use super::{Agent, Condition, Interrupt, Stream, Totals, WORDS_MAX, head, tail};
-use crate::core::attempt::Exit;
+use super::{Agent, Condition, Interrupt, OUTPUT_MAX, Stream, Totals, WORDS_MAX, head, tail};
+use crate::core::attempt::{Exit, Reason};
 use crate::core::ids::SessionId;
 use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
@@ -142,6 +142,21 @@ impl Claude {
         self.condition.usage = self.account.usage();
     }
 
+    /// The result that was asked for by a schema.
+    fn output(&self) -> Option<String> {
+        self.work.schema.as_ref().and(self.result.as_ref())?.structured_output.as_ref().map(ToString::to_string)
+    }
+
+    /// The program has held its result to the schema; if the model never came to one it ends like any other, without.
+    fn fits(&self, result: &Outcome) -> AgentVerdict {
+        let error = |text| AgentVerdict::Error { reason: Reason::AgentError, transient: false, text };
+        match self.output() {
+            Some(output) if output.len() <= OUTPUT_MAX => AgentVerdict::Success,
+            Some(output) => error(format!("its result has {} bytes, and at most {OUTPUT_MAX} are taken; ask for less", output.len())),
+            None => error(format!("it ended without a result that fits the JSON schema; it said: {}", head(&result.words(), 1000))),
+        }
+    }
+
     fn said(&self, words: &str) -> bool {
         self.last_error.contains(words) || self.result.as_ref().is_some_and(|r| r.words().contains(words))
     }
@@ -165,6 +180,7 @@ impl Agent for Claude {
         // The program holds the session's whole cost against it, and we give what is left: so what was spent comes on top.
         let spent = self.before.as_ref().filter(|_| self.start == Start::Resume).map_or(Usd(0), |b| b.cost);
         add("--max-budget-usd", self.work.budget.map(|left| (left + spent).dollars().to_string()));
+        add("--json-schema", self.work.schema.as_ref().map(ToString::to_string));
         if !profile.trust_repository {
             // Headless, it runs an unknown repository's hooks and MCP servers without asking.
             add("--setting-sources", Some("user".to_owned()));
@@ -279,13 +295,19 @@ impl Agent for Claude {
 
     fn verdict(&self, exit: Exit) -> AgentVerdict {
         match (&self.result, exit) {
-            (Some(result), _) => judgement::verdict(result, &self.signs),
+            (Some(result), _) => match judgement::verdict(result, &self.signs) {
+                AgentVerdict::Success if self.work.schema.is_some() => self.fits(result),
+                other => other,
+            },
             (None, Exit::Code(code)) if code != 0 && !self.last_error.is_empty() => judgement::refusal(&self.last_error),
             (None, _) => AgentVerdict::Silent,
         }
     }
 
     fn last_words(&self) -> String {
+        if let Some(output) = self.output().filter(|output| output.len() <= OUTPUT_MAX) {
+            return output;
+        }
         let words = self.result.as_ref().map(Outcome::words).filter(|w| !w.is_empty());
         words.map_or_else(|| self.answer.clone(), |w| head(&w, WORDS_MAX).to_owned())
     }

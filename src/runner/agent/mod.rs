@@ -19,6 +19,9 @@ use std::path::Path;
 /// Most bytes kept of an agent's last words.
 pub(super) const WORDS_MAX: usize = 16 << 10;
 
+/// Most bytes of a result that has to fit a schema: half a JSON text is none.
+pub(super) const OUTPUT_MAX: usize = 64 << 10;
+
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -78,7 +81,7 @@ pub(super) trait Agent: Send + Sync {
     fn totals(&self) -> Option<Totals>;
     /// What it says of its work, given how its process ended.
     fn verdict(&self, exit: Exit) -> AgentVerdict;
-    /// Its last words, at most [`WORDS_MAX`] bytes.
+    /// Its last words, at most [`WORDS_MAX`] bytes; or the result that has to fit a schema, at most [`OUTPUT_MAX`].
     fn last_words(&self) -> String;
 }
 

@@ -142,6 +142,8 @@ pub(super) struct Outcome {
     pub(super) num_turns: u64,
     #[serde(deserialize_with = "lenient")]
     pub(super) total_cost_usd: f64,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) structured_output: Option<serde_json::Value>,
     #[serde(rename = "modelUsage", deserialize_with = "lenient")]
     pub(super) model_usage: BTreeMap<String, ModelUsage>,
     #[serde(rename = "model_usage_since_last_result", deserialize_with = "lenient")]

@@ -34,6 +34,7 @@ pub(in crate::runner) fn work(profile: Profile, prompt: &str) -> Work {
         timeout: Duration::from_secs(60),
         budget: None,
         max_turns: None,
+        schema: None,
         profile,
         checkout: None,
     }

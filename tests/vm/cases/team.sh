@@ -36,6 +36,7 @@ if [ -z "$AGAIN" ]; then
   at() { cat "/sys/fs/cgroup/claude.slice/claude-code.slice/claude-code-red.slice/$1"; }
   capped() { [ "$(at memory.max)" = $((200 << 20)) ] && [ "$(at claude-code-red-worker.slice/memory.max)" = $((150 << 20)) ] && [ "$(at pids.max)" = 400 ]; }
   wait_until 30 'the caps of team and role are in force' capped
+  same 'and measured' "$(metric 'clauded_team_memory_limit_bytes{team="red"}')" $((200 << 20))
   same 'and shown' "$(claudectl team status red -o json | jq .memory_limit_bytes)" $((200 << 20))
 
   # Work in both; systemctl takes red down and up again, and blue does not notice.

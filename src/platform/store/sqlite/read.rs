@@ -21,15 +21,15 @@ macro_rules! task_columns {
 /// daemon's memory.
 macro_rules! select_tasks {
     ($rest:expr) => {
-        select_tasks!("''", $rest)
+        select_tasks!("'' AS prompt, NULL AS schema", $rest)
     };
-    ($prompt:expr, $rest:expr) => {
+    ($long:expr, $rest:expr) => {
         concat!(
             "SELECT ",
             task_columns!(),
             ", title, ",
-            $prompt,
-            " AS prompt, timeout, max_turns, finished, \
+            $long,
+            ", timeout, max_turns, finished, \
              (SELECT detail FROM attempts WHERE task = tasks.id ORDER BY number DESC LIMIT 1) AS detail FROM tasks ",
             $rest
         )
@@ -86,7 +86,7 @@ impl SqliteStore {
     /// The file cannot be read.
     pub async fn task(&self, id: TaskId) -> Result<Option<StoredTask>, StoreError> {
         let row: Result<Option<StoredTaskRow>, Fault> =
-            sqlx::query_as(select_tasks!("prompt", "WHERE id = ?1")).bind(id.0).fetch_optional(&self.readers).await.map_err(Fault::from);
+            sqlx::query_as(select_tasks!("prompt, schema", "WHERE id = ?1")).bind(id.0).fetch_optional(&self.readers).await.map_err(Fault::from);
         row.and_then(|row| row.map(StoredTask::try_from).transpose()).map_err(self.at("read a task"))
     }
 

@@ -140,6 +140,7 @@ pub(super) struct StoredTaskRow {
     prompt: String,
     timeout: Option<i64>,
     max_turns: Option<u32>,
+    schema: Option<String>,
     detail: Option<String>,
     finished: Option<i64>,
 }
@@ -157,6 +158,7 @@ impl TryFrom<StoredTaskRow> for StoredTask {
             timeout: row.timeout.map(|micros| Duration::from_micros(natural(micros))),
             budget: task.budget,
             max_turns: row.max_turns,
+            schema: row.schema.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| Fault::Row(format!("schema: {error}")))?,
         };
         let finished = row.finished.map(|at| time("finished", at)).transpose()?;
         Ok(Self { task, spec, detail: row.detail.unwrap_or_default(), finished })

@@ -127,8 +127,7 @@ async fn insert_task(connection: &mut SqliteConnection, spec: &TaskSpec, created
         Target::Any => None,
         Target::Instance(name) => Some(name.as_str()),
     };
-    let sql =
-        "INSERT INTO tasks (instance, kind, title, timeout, budget, max_turns, created, state, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8)";
+    let sql = "INSERT INTO tasks (instance, kind, title, timeout, budget, max_turns, created, state, prompt, schema) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?9)";
     let done = sqlx::query(sql)
         .bind(instance)
         .bind(spec.kind.as_str())
@@ -138,6 +137,7 @@ async fn insert_task(connection: &mut SqliteConnection, spec: &TaskSpec, created
         .bind(spec.max_turns)
         .bind(created.as_microsecond())
         .bind(&spec.prompt)
+        .bind(spec.schema.as_ref().map(ToString::to_string))
         .execute(connection)
         .await?;
     Ok(TaskId(done.last_insert_rowid()))

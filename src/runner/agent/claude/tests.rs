@@ -181,3 +181,30 @@ fn it_neither_updates_itself_nor_calls_home() {
         assert!(set.contains(&(variable, "1")), "{variable}");
     }
 }
+
+#[test]
+fn a_result_by_schema_is_the_last_word_or_a_failure() {
+    let schema = || Some(json!({"type": "object"}));
+    let mut agent = Claude::new(&Work { schema: schema(), ..work() }, None);
+    let arguments = agent.arguments();
+    let at = arguments.iter().position(|a| a == "--json-schema").expect("the flag");
+    assert_eq!(arguments[at + 1], "{\"type\":\"object\"}");
+    play(&mut agent, "x-schema.jsonl");
+    assert_eq!(agent.verdict(Exit::Code(0)), AgentVerdict::Success);
+    let said: serde_json::Value = serde_json::from_str(&agent.last_words()).expect("JSON");
+    assert_eq!(said, json!({"name": "bob", "n": 3}));
+
+    let ended = |output: serde_json::Value| {
+        let mut agent = Claude::new(&Work { schema: schema(), ..work() }, None);
+        let result = json!({"type": "result", "subtype": "success", "is_error": false, "result": "no plan", "structured_output": output});
+        agent.line(Stream::Out, result.to_string().as_bytes());
+        (agent.verdict(Exit::Code(0)), agent.last_words())
+    };
+    let (verdict, words) = ended(json!(null));
+    assert_eq!((error(&verdict), words.as_str()), (Some((Reason::AgentError, false)), "no plan"));
+    assert!(format!("{verdict:?}").contains("without a result that fits the JSON schema; it said: no plan"), "{verdict:?}");
+    let (verdict, words) = ended(json!({"long": "x".repeat(OUTPUT_MAX)}));
+    assert!(format!("{verdict:?}").contains("at most 65536 are taken") && words == "no plan", "{verdict:?}");
+    assert_eq!(ended(json!({"long": "x".repeat(OUTPUT_MAX - 100)})).0, AgentVerdict::Success);
+    assert!(!Claude::new(&work(), None).arguments().contains(&"--json-schema".to_owned()));
+}
