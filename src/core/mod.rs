@@ -6,6 +6,7 @@ pub mod audit;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod message;
 pub mod profile;
 pub mod queue;
 pub mod retry;

@@ -11,6 +11,7 @@ mod failure;
 mod instance;
 mod logs;
 mod man;
+mod message;
 mod output;
 mod program;
 mod quantity;
@@ -69,6 +70,10 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Audit(args) => audit::run(client, screen, &args).await,
+            Command::Send(args) => message::send(client, screen, &args).await,
+            Command::Broadcast(args) => message::broadcast(client, screen, &args).await,
+            Command::Help(args) => message::help(client, screen, &args).await,
+            Command::Messages(args) => message::list(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,

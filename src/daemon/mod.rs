@@ -8,6 +8,7 @@ mod identity;
 mod launch;
 mod link;
 mod log;
+mod mail;
 mod runners;
 mod scrape;
 mod sockets;

@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod health;
 mod instances;
+mod messages;
 mod metrics;
 mod openapi;
 mod problem;

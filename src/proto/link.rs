@@ -6,11 +6,13 @@
 
 use crate::core::attempt::Report;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
+use crate::core::message::MessageId;
 use crate::core::profile::Profile;
 use crate::core::usage::{AgentUsage, Usd};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Version of this protocol; a daemon refuses a newer major than its own and says so.
 pub const VERSION: u32 = 1;
@@ -70,6 +72,13 @@ pub enum Event {
         /// The task's cgroup below the instance's, empty where there is none.
         cgroup: String,
     },
+    /// The agent has taken a message: it will be in what the model reads next.
+    Delivered {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The message.
+        message: MessageId,
+    },
     /// The attempt is over and no process of it is left.
     Finished {
         /// The attempt.
@@ -107,6 +116,17 @@ pub enum FromDaemon {
     },
     /// Run this attempt. One that is already running or spooled is not run again.
     Run(Box<Work>),
+    /// Give that to the attempt's agent, at its next tool boundary. It may come twice, and is given once.
+    Message {
+        /// The attempt; another one is not given it.
+        attempt: AttemptId,
+        /// The message.
+        id: MessageId,
+        /// The number by which the agent's own program knows it.
+        uuid: Uuid,
+        /// What the agent is told.
+        text: String,
+    },
     /// End that attempt because a person cancelled it.
     End {
         /// The attempt.

@@ -3,6 +3,7 @@
 mod audit;
 mod feeds;
 mod instances;
+mod messages;
 mod tasks;
 
 use super::engine::{Input, State};

@@ -4,11 +4,13 @@
 mod audit;
 mod feeds;
 mod instances;
+mod messages;
 mod tasks;
 
 pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
+pub use messages::{MessageQuery, Messages};
 pub use tasks::{TaskQuery, Tasks};
 
 use crate::core::audit::Actor;
@@ -53,6 +55,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Feeds + Audit {}
+pub trait Service: Instances + Tasks + Feeds + Audit + Messages {}
 
-impl<T: Instances + Tasks + Feeds + Audit> Service for T {}
+impl<T: Instances + Tasks + Feeds + Audit + Messages> Service for T {}

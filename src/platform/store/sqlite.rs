@@ -3,6 +3,7 @@
 
 mod audit;
 mod fault;
+mod mail;
 mod open;
 mod read;
 mod rows;

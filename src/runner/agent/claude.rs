@@ -36,6 +36,7 @@ pub(super) struct Claude {
     result: Option<Outcome>,
     answer: String,
     last_error: String,
+    taken: Vec<Uuid>,
 }
 
 impl Claude {
@@ -57,6 +58,7 @@ impl Claude {
             result: None,
             answer: String::new(),
             last_error: String::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -120,6 +122,11 @@ impl Claude {
                 }
             }
             Event::Assistant(assistant) => self.assistant(&assistant),
+            Event::Command(command) => {
+                if command.state == "started" {
+                    self.taken.extend(command.command_uuid);
+                }
+            }
             Event::ToolResult => self.doing("thinking"),
             Event::Result(outcome) => {
                 self.account.result(&outcome);
@@ -173,6 +180,17 @@ impl Agent for Claude {
         let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
+    }
+
+    fn message(&self, uuid: Uuid, text: &str) -> Option<Vec<u8>> {
+        let content = json!([{"type": "text", "text": text}]);
+        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}, "uuid": uuid}).to_string().into_bytes();
+        line.push(b'\n');
+        Some(line)
+    }
+
+    fn taken(&mut self) -> Vec<Uuid> {
+        std::mem::take(&mut self.taken)
     }
 
     /// It stays open for an interrupt until the first result; the program then waits for its background tasks by itself.

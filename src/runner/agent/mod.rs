@@ -14,6 +14,7 @@ use crate::core::profile::AgentKind;
 use crate::core::usage::AgentUsage;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
+use uuid::Uuid;
 
 /// Most bytes kept of an agent's last words.
 pub(super) const WORDS_MAX: usize = 16 << 10;
@@ -57,6 +58,10 @@ pub(super) trait Agent: Send + Sync {
     fn environment(&self) -> &'static [(&'static str, &'static str)];
     /// What its standard input begins with.
     fn input(&self) -> Vec<u8>;
+    /// What tells it a message while it runs; `None` if it cannot be told.
+    fn message(&self, uuid: Uuid, text: &str) -> Option<Vec<u8>>;
+    /// The messages that it has taken since it was asked last.
+    fn taken(&mut self) -> Vec<Uuid>;
     /// Whether standard input can be closed now.
     fn input_done(&self) -> bool;
     /// A line of its output.
