@@ -116,6 +116,9 @@ pub(super) enum Command {
     /// List messages, newest first, or show one and how far it has come
     #[command(after_help = "Examples:\n  claudectl messages\n  claudectl messages --instance feature-x -n 20\n  claudectl messages 12")]
     Messages(Messages),
+    /// Serve the API's verbs as MCP tools on standard input and output; agents get it by themselves
+    #[command(after_help = "Examples:\n  claude mcp add clauded -- claudectl mcp      for a Claude Code session of your own")]
+    Mcp,
     /// Show who changed what, when and from where
     #[command(
         args_conflicts_with_subcommands = true,

@@ -11,6 +11,7 @@ mod failure;
 mod instance;
 mod logs;
 mod man;
+mod mcp;
 mod message;
 mod output;
 mod program;
@@ -57,9 +58,13 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
         Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
         _ => {}
     }
-    let client = &Client::new(global)?;
+    let client = Client::new(global)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("cannot start the event loop: {e}")))?;
+    if matches!(cli.command, Command::Mcp) {
+        return runtime.block_on(mcp::run(client));
+    }
+    let client = &client;
     runtime.block_on(async {
         match cli.command {
             Command::Status { name } => status::run(client, screen, name.as_ref()).await,
@@ -78,7 +83,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,
             Command::Version => version::run(client, screen).await,
-            Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
+            Command::Config(_) | Command::Mcp | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
         }
     })
 }

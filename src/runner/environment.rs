@@ -37,6 +37,7 @@ pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, 
     for (key, value) in &profile.environment {
         add(key, value.into());
     }
+    add("CLAUDED_SOCKET", settings.api().into());
     add("CLAUDED_TASK", attempt.task.to_string().into());
     for (key, value) in marks(settings, attempt) {
         add(key, value);

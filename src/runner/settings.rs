@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) invocation: InvocationId,
     /// The agent's credential and the variable that it goes into.
     pub(super) credential: Option<(String, SecretString)>,
+    /// claudectl, which is also the agents' MCP server; `None` where it is not found.
+    pub(super) ctl: Option<PathBuf>,
     /// A cgroup delegated by the process supervisor.
     pub(super) cgroup: Option<PathBuf>,
 }
@@ -75,7 +77,30 @@ pub(super) enum SettingsError {
     File(#[from] FileError),
 }
 
+/// claudectl as it is installed: beside the runner, or in `bin` where the runner is in `lib/clauded`.
+fn ctl(runner: &Path) -> Option<PathBuf> {
+    let directory = runner.parent()?;
+    let installed = directory.parent().and_then(Path::parent).map(|prefix| prefix.join("bin"));
+    let found = [Some(directory.to_owned()), installed].into_iter().flatten().map(|place| place.join("claudectl")).find(|file| file.is_file());
+    if found.is_none() {
+        tracing::warn!("claudectl is neither in {} nor where packages put it; agents do without its tools", directory.display());
+    }
+    found
+}
+
 impl Settings {
+    /// The API's socket, beside the link's.
+    pub(super) fn api(&self) -> PathBuf {
+        self.link.with_file_name("api.sock")
+    }
+
+    /// The agents' MCP server, as Claude Code's `--mcp-config` has it.
+    pub(super) fn mcp(&self) -> Option<String> {
+        let ctl = self.ctl.as_ref()?.to_str()?;
+        let server = serde_json::json!({"type": "stdio", "command": ctl, "args": ["mcp"], "env": {"CLAUDED_SOCKET": self.api().to_str()?}});
+        Some(serde_json::json!({"mcpServers": {"clauded": server}}).to_string())
+    }
+
     /// From the arguments after the program's name and a look-up of environment variables. Makes the state directories.
     ///
     /// # Errors
@@ -109,6 +134,7 @@ impl Settings {
         Ok(Self {
             credential: credential(&variable)?,
             link: path("CLAUDED_LINK", usual.link_socket()),
+            ctl: std::env::current_exe().ok().and_then(|runner| ctl(&runner)),
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),
             name,
             directory,

@@ -90,7 +90,7 @@ pub(super) struct Inbox {
 pub(super) async fn run(work: Work, place: Place, inbox: Inbox, notes: mpsc::Sender<Note>) {
     let started = Timestamp::now();
     let sessions = Sessions::new(&place.settings.state);
-    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)));
+    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), place.settings.mcp());
     let record = Record { attempt: work.attempt, session: agent.session(), started, stopping: false };
     // Nothing may run that a successor would not know of.
     let prepared = place.records.write(&record).map_err(|e| e.to_string());

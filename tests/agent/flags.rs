@@ -26,7 +26,7 @@ impl Flags {
                     "stream-json" => {}
                     other => return Err(format!("option '{flag}' argument '{other}' is not spoken here")),
                 },
-                "--setting-sources" | "--append-system-prompt" => drop(value()?),
+                "--setting-sources" | "--append-system-prompt" | "--mcp-config" | "--allowedTools" => drop(value()?),
                 "--session-id" => flags.session = Some(value()?),
                 "--resume" => flags.resume = Some(value()?),
                 "--model" => flags.model = value()?,

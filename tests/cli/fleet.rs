@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs;
 
 /// A clauded whose agents are the CLI, with its credential in a file.
-fn fleet(api: &Api, variable: &str) -> Option<World> {
+pub(crate) fn fleet(api: &Api, variable: &str) -> Option<World> {
     let program = program::find()?;
     let mut world = World::without_daemon("");
     let key = world.path("key");

@@ -8,14 +8,14 @@ fn who_did_what_is_written_down_and_what_is_done_to_the_file_shows() {
     world.instance("a");
     let task = world.add("a", "say the-secret-prompt\nsay done");
     world.wait(&task);
-    world.ok(&["limit", "a", "--memory", "2G"]);
+    world.ok(&["restart", "a"]);
     let rows = world.json(&["audit", "--task", &task]);
     let whats: Vec<_> = rows.as_array().expect("rows").iter().map(|row| row["what"].as_str().expect("a word")).collect();
     assert_eq!(whats, ["task-added", "task-assigned", "task-running", "attempt-reported", "task-succeeded"]);
     let user = format!("uid\":{}", nix::unistd::geteuid());
     assert!(rows[0].to_string().contains(&user) && rows[2]["who"] == "runner:a" && rows[2]["origin"] == "link", "{rows:#}");
     let all = world.json(&["audit", "-n", "1000"]);
-    for what in ["instance-start", "instance-started", "instance-limit"] {
+    for what in ["instance-start", "instance-started", "instance-restart"] {
         assert!(all.as_array().is_some_and(|rows| rows.iter().any(|row| row["what"] == what && row["instance"] == "a")), "{what}: {all:#}");
     }
     let mine = world.json(&["audit", "--who", rows[0]["who"].as_str().expect("a word").trim_start_matches("user:"), "--what", "task-added", "--since", "1h"]);

@@ -115,6 +115,8 @@ fn a_call_for_help_brings_the_answer_back_to_a_person_and_to_an_agent() {
     let world = World::new("");
     assert!(world.fails(7, &["help", "is anybody there?"]).contains("nobody else is there"));
     world.instance("shop-backend");
+    // It is connected once it has done something.
+    world.wait(&world.add("shop-backend", "say hello"));
     assert_eq!(world.ok(&["help", "--specialty", "backend", "say forty-two"]).trim(), "forty-two");
     assert!(world.fails(7, &["help", "--specialty", "frontend", "x"]).contains("with the specialty \"frontend\""));
     let silent = world.ctl(&["help", "--timeout", "1s", "hang"]);

@@ -37,10 +37,11 @@ pub(super) struct Claude {
     answer: String,
     last_error: String,
     taken: Vec<Uuid>,
+    mcp: Option<String>,
 }
 
 impl Claude {
-    pub(super) fn new(work: &Work, before: Option<Totals>) -> Self {
+    pub(super) fn new(work: &Work, before: Option<Totals>, mcp: Option<String>) -> Self {
         let (session, start) = match work.resume {
             Some(session) => (session, Start::Resume),
             None => (SessionId(Uuid::new_v4()), Start::New),
@@ -59,6 +60,7 @@ impl Claude {
             answer: String::new(),
             last_error: String::new(),
             taken: Vec::new(),
+            mcp,
         }
     }
 
@@ -159,6 +161,11 @@ impl Agent for Claude {
         // The program holds the session's whole cost against it, and we give what is left: so what was spent comes on top.
         let spent = self.before.as_ref().filter(|_| self.start == Start::Resume).map_or(Usd(0), |b| b.cost);
         add("--max-budget-usd", self.work.budget.map(|left| (left + spent).dollars().to_string()));
+        if let Some(mcp) = &self.mcp {
+            add("--mcp-config", Some(mcp.clone()));
+            // In no permission mode is there anyone to ask.
+            add("--allowedTools", Some("mcp__clauded".to_owned()));
+        }
         if !profile.trust_repository {
             // Headless, it runs an unknown repository's hooks and MCP servers without asking.
             add("--setting-sources", Some("user".to_owned()));

@@ -84,10 +84,11 @@ pub(super) trait Agent: Send + Sync {
     fn last_words(&self) -> String;
 }
 
-/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known.
-pub(super) fn for_work(work: &Work, before: Option<Totals>) -> Box<dyn Agent> {
+/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known;
+/// `mcp` is the configuration of the MCP server that agents get.
+pub(super) fn for_work(work: &Work, before: Option<Totals>, mcp: Option<String>) -> Box<dyn Agent> {
     match work.profile.agent {
-        AgentKind::Claude => Box::new(claude::Claude::new(work, before)),
+        AgentKind::Claude => Box::new(claude::Claude::new(work, before, mcp)),
         AgentKind::Command => Box::new(command::Command::new(work)),
     }
 }
