@@ -8,22 +8,31 @@ mod read;
 mod resolve;
 #[cfg(test)]
 mod shipped;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod user;
 mod value;
 
-pub use persist::{PersistError, persist_limits};
+pub use persist::{PersistError, Persisted, TeamChange, persist_limits, persist_team, remove_team};
 pub use problem::{Problem, Problems};
+pub use team::{CLASSIC, RoleConfig, TeamConfig};
 
+use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
+use crate::core::lock::Pattern;
 use crate::core::profile::Profile;
+use crate::core::refname::BranchTemplate;
+use crate::core::team::{Member, TeamName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What is there without being written; every file is laid over it.
+const BUILT_IN: &str = include_str!("built-in.toml");
 
 /// The whole configuration, checked; every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,10 +43,14 @@ pub struct Config {
     pub defaults: Defaults,
     /// `[repositories.NAME]`
     pub repositories: BTreeMap<String, Repository>,
-    /// `[profiles.NAME]`, the built-in `claude` included.
+    /// `[profiles.NAME]`, the built-in `claude` and `gemini` included.
     pub profiles: BTreeMap<String, ProfileConfig>,
-    /// `[instances.NAME]`
+    /// `[teams.NAME]`
+    pub teams: BTreeMap<TeamName, TeamConfig>,
+    /// `[instances.NAME]`, and the members of the teams.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[locks]`
+    pub locks: Locks,
     /// `[api]`
     pub api: Api,
     /// `[metrics]`
@@ -87,10 +100,58 @@ pub struct Defaults {
 /// A git repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repository {
-    /// `path`
-    pub path: PathBuf,
-    /// `default-branch`
+    /// `path` or `url`
+    pub source: Source,
+    /// `default-branch`: what work starts from; the repository's own HEAD where `None`.
     pub default_branch: Option<String>,
+    /// `features`: names for globs, to lock together.
+    pub features: BTreeMap<String, Pattern>,
+    /// `lock-policy`
+    pub lock_policy: LockPolicy,
+    /// `worktree-root`: of instances that say no directory.
+    pub worktree_root: PathBuf,
+    /// `branch`: how the branches of tasks are named.
+    pub branch: BranchTemplate,
+    /// `verify`: how finished work is checked.
+    pub verify: Option<Verify>,
+    /// `author-name`; made from the instance's name where `None`.
+    pub author_name: Option<String>,
+    /// `author-email`, likewise.
+    pub author_email: Option<String>,
+    /// `push`: the remote that finished branches are pushed to.
+    pub push: Option<String>,
+    /// `caches`: build caches that the worktrees share.
+    pub caches: Vec<Cache>,
+}
+
+impl Repository {
+    /// As a worktree has to know it.
+    pub fn origin(&self, name: &str) -> Origin {
+        let store = self.worktree_root.join(".repositories").join(format!("{name}.git"));
+        Origin { name: name.to_owned(), source: self.source.clone(), store, base: self.default_branch.clone() }
+    }
+
+    /// Where its caches are.
+    pub fn caches_directory(&self, name: &str) -> PathBuf {
+        self.worktree_root.join(".caches").join(name)
+    }
+}
+
+/// What is done about files that a task has changed without a lock on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// It is told, and that is all.
+    #[default]
+    Warn,
+    /// The task fails, and its work is kept on a rescue ref.
+    Refuse,
+}
+
+/// Locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locks {
+    /// `ttl`: how long one is held that is not renewed.
+    pub ttl: Duration,
 }
 
 /// An agent, and which credential it needs.
@@ -105,6 +166,8 @@ pub struct ProfileConfig {
     pub credential_file: Option<PathBuf>,
     /// `credential-variable`: `ANTHROPIC_API_KEY` by default.
     pub credential_variable: String,
+    /// `verify-attempts`: how often the output of a failed check goes back to the agent.
+    pub verify_attempts: u32,
 }
 
 /// One configured instance.
@@ -122,6 +185,8 @@ pub struct InstanceConfig {
     pub limits: Limits,
     /// `autostart`: started at boot.
     pub autostart: bool,
+    /// Where it belongs, if it is a member of a team.
+    pub member: Option<Member>,
 }
 
 /// Where the API listens.
@@ -208,7 +273,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with them, at once.
     pub fn from_texts(texts: &[(PathBuf, String)], paths: &Paths) -> Result<Self, Problems> {
-        let mut tree = tree::Table::new();
+        let mut tree = built_in();
         let mut problems = Vec::new();
         for (file, text) in texts {
             match tree::parse(file, text) {
@@ -226,13 +291,19 @@ impl Config {
 
     /// What holds where nothing is configured.
     pub fn default_for(paths: &Paths) -> Self {
-        resolve::resolve(&tree::Table::new(), paths).0
+        resolve::resolve(&built_in(), paths).0
     }
 
     /// Whose usage limits an instance works under.
     pub fn account(&self, name: &InstanceName) -> String {
         let profile = self.instance(name).profile;
         self.profiles.get(&profile).map_or(profile, |p| p.account.clone())
+    }
+
+    /// The repository that the instance's directory is a worktree of.
+    pub fn origin(&self, instance: &InstanceConfig) -> Option<Origin> {
+        let name = instance.repository.as_ref()?;
+        Some(self.repositories.get(name)?.origin(name))
     }
 
     /// What holds for an instance, configured or not.
@@ -244,6 +315,12 @@ impl Config {
             user: None,
             limits: self.defaults.limits,
             autostart: false,
+            member: None,
         })
     }
+}
+
+/// The tree under all files. That the text is right is a test's to tell.
+fn built_in() -> tree::Table {
+    tree::parse(Path::new("(built in)"), BUILT_IN).unwrap_or_default()
 }

@@ -1,8 +1,14 @@
 //! `claudectl limit --persist`: writes one instance's limits into a file of its own, comments and all else in it kept.
+//! What has to be written elsewhere is below.
+
+mod team;
+
+pub use team::{Persisted, TeamChange, persist_team, remove_team};
 
 use super::{Config, Paths, Problems, load};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
+use crate::core::team::{Role, TeamName};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -13,13 +19,13 @@ use toml_edit::{DocumentMut, Item, Table, TableLike};
 const FILE_NAME: &str = "90-claudectl.toml";
 const HEADING: &str = "# Written by `claudectl limit --persist`. Edit it as you like; comments are kept.\n\n";
 
-/// Why limits were not written. The configuration is then as it was.
+/// Why something was not written. The configuration is then as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum PersistError {
-    /// The configuration was wrong before, or would be wrong with these limits.
-    #[error("the limits were not written, since the configuration is not valid with them:\n{0}")]
+    /// The configuration was wrong before, or would be wrong with the change.
+    #[error("nothing was written, since the configuration would not be valid:\n{0}")]
     Invalid(#[from] Problems),
-    /// What stands in the file leaves no place for limits.
+    /// What stands in the file leaves no place for it.
     #[error("{file}: {key} is not a table there; make it one, or remove it", file = .file.display())]
     Shape {
         /// The file.
@@ -33,6 +39,56 @@ pub enum PersistError {
         /// The instance.
         instance: InstanceName,
         /// The file that would have been written.
+        file: PathBuf,
+    },
+    /// Another file has the last word on a team.
+    #[error("the team {team} was not changed: the replicas of {role} are set to something else by a file that comes after {file} in the same directory", file = .file.display())]
+    TeamOverridden {
+        /// The team.
+        team: TeamName,
+        /// Its role.
+        role: Role,
+        /// The file that would have been written.
+        file: PathBuf,
+    },
+    /// A role that one member fills cannot be scaled.
+    #[error(
+        "the role {role} of the team {team} is one member, named {team}-{role}; to have several of it, named {team}-{role}-1 and so on, write replicas into [teams.{team}.members.{role}]"
+    )]
+    Single {
+        /// The team.
+        team: TeamName,
+        /// Its role.
+        role: Role,
+    },
+    /// There is no such role.
+    #[error("the team {team} has no role {role}; it has {known}; for a new one write a table [teams.{team}.members.{role}]")]
+    NoRole {
+        /// The team.
+        team: TeamName,
+        /// What was asked for.
+        role: Role,
+        /// Those that there are.
+        known: String,
+    },
+    /// The team is there, and is something else than what is asked for.
+    #[error("the team {team} is there already, with {key} = {is:?}, not {wanted:?}; take it down first: claudectl team down {team} --remove")]
+    OtherKind {
+        /// The team.
+        team: TeamName,
+        /// `template` or `repository`.
+        key: &'static str,
+        /// What is asked for.
+        wanted: String,
+        /// What it has.
+        is: String,
+    },
+    /// Its stanza was written by hand.
+    #[error("the team {team} was not removed: {file} says [teams.{team}]; take it out there, and run: systemctl reload clauded", file = .file.display())]
+    Elsewhere {
+        /// The team.
+        team: TeamName,
+        /// The file that has it.
         file: PathBuf,
     },
     /// The file could not be written.
@@ -59,7 +115,7 @@ pub fn persist_limits(paths: &Paths, instance: &InstanceName, limits: &Limits) -
     if limits.is_empty() {
         return Ok(false);
     }
-    let mut texts = load::texts(paths)?;
+    let texts = load::texts(paths)?;
     Config::from_texts(&texts, paths)?;
     let directory = load::drop_in_directory(paths);
     let file = directory.join(FILE_NAME);
@@ -67,9 +123,7 @@ pub fn persist_limits(paths: &Paths, instance: &InstanceName, limits: &Limits) -
     let edited = edited(old.as_deref().unwrap_or_default(), instance, limits).map_err(|key| PersistError::Shape { file: file.clone(), key })?;
     let new = if old.is_some() { edited } else { format!("{HEADING}{edited}") };
 
-    texts.retain(|(path, _)| *path != file);
-    let after = texts.iter().skip_while(|(path, _)| *path == paths.config || *path < file).count();
-    texts.insert(texts.len() - after, (file.clone(), new.clone()));
+    let texts = laid_over(texts, paths, &file, Some(new.clone()));
     let config = Config::from_texts(&texts, paths)?;
     let resolved = config.instance(instance).limits;
     if limits.or(resolved) != resolved {
@@ -124,14 +178,41 @@ fn said(limits: &Limits) -> impl Iterator<Item = (&'static str, String)> {
     all.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)))
 }
 
+/// The texts with that one in its place, or without it.
+fn laid_over(mut texts: Vec<(PathBuf, String)>, paths: &Paths, file: &Path, text: Option<String>) -> Vec<(PathBuf, String)> {
+    texts.retain(|(path, _)| path != file);
+    let after = texts.iter().skip_while(|(path, _)| *path == paths.config || path.as_path() < file).count();
+    if let Some(text) = text {
+        texts.insert(texts.len() - after, (file.to_owned(), text));
+    }
+    texts
+}
+
+/// The table that `path` leads to.
+fn table_at<'d>(document: &'d DocumentMut, path: &[&str]) -> Option<&'d dyn TableLike> {
+    let table: &dyn TableLike = document.as_table();
+    path.iter().try_fold(table, |table, key| table.get(key)?.as_table_like())
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PersistError + use<> {
+    let path = path.to_owned();
+    move |source| PersistError::Io { verb, path, source }
+}
+
+/// Takes a file away, durably.
+fn remove(directory: &Path, file: &Path) -> Result<(), PersistError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", file)(error)),
+        _ => {}
+    }
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
+}
+
 fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), PersistError> {
-    let failed = |verb, path: &Path| {
-        let path = path.to_owned();
-        move |source| PersistError::Io { verb, path, source }
-    };
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
     // Hidden, so that nobody reads it half written; left over only by a crash, and then of no use.
-    let temporary = directory.join(format!(".{FILE_NAME}.new"));
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.new"));
     if let Err(error) = fs::remove_file(&temporary)
         && error.kind() != ErrorKind::NotFound
     {

@@ -85,6 +85,11 @@ impl<'t> Section<'t> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// Whether `key` is said and is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.table.and_then(|table| table.get(key)).is_some_and(|node| matches!(node.value, Value::Table(_)))
+    }
+
     /// Says of every key that nobody asked for that it is unknown.
     pub(super) fn finish(self) {
         for key in self.table.into_iter().flat_map(Table::keys).filter(|key| !self.known.contains(&key.as_str())) {

@@ -3,14 +3,19 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, value};
+use super::{
+    Api, Audit, Config, Defaults, Fleet, InstanceConfig, LockPolicy, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value,
+};
+use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
+use crate::core::lock::TTL_MAX;
 use crate::core::profile::{AgentKind, Profile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const LOCK_POLICIES: [(&str, LockPolicy); 2] = [("warn", LockPolicy::Warn), ("refuse", LockPolicy::Refuse)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The profile that is always there.
@@ -46,16 +51,19 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let mut root = reader.root(tree);
     let fleet = fleet(root.section("fleet"), paths);
     let defaults = defaults(root.section("defaults"));
-    let repositories = repositories(&mut root);
+    let repositories = repositories(&mut root, &fleet.worktree_root);
     let profiles = profiles(&mut root);
-    let instances = instances(&mut root, &fleet.worktree_root, &defaults);
+    let roots = Roots { fleet: &fleet.worktree_root, repositories: &repositories };
+    let team::Drafts { teams, instances } = instances(&mut root, &roots, &defaults);
+    let locks = locks(root.section("locks"));
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     let audit = audit(root.section("audit"));
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, instances, api, metrics, store, audit };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, locks, api, metrics, store, audit };
     check::whole(&config, tree, &reader);
+    team::whole(&config, tree, &reader);
     (config, reader.finish())
 }
 
@@ -81,7 +89,7 @@ fn defaults(mut table: Section<'_>) -> Defaults {
     defaults
 }
 
-fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
+pub(super) fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
     let said = Limits {
         memory: table.get("memory", value::memory),
         memory_high: table.get("memory-high", value::memory),
@@ -104,22 +112,61 @@ fn limits(mut table: Section<'_>, otherwise: Limits) -> Limits {
     limits
 }
 
-fn repositories(root: &mut Section<'_>) -> BTreeMap<String, Repository> {
-    let mut repositories = BTreeMap::new();
-    for (name, mut table) in root.each("repositories") {
-        plain_name(name, &table);
-        let path = table.get("path", value::path);
-        if path.is_none() && !table.has("path") {
-            table.problem("path", "is missing; write where the repository is".to_owned());
-        }
-        let repository = Repository { path: path.unwrap_or_default(), default_branch: table.get("default-branch", value::branch) };
-        table.finish();
-        repositories.insert(name.to_owned(), repository);
-    }
-    repositories
+fn repositories(root: &mut Section<'_>, worktree_root: &Path) -> BTreeMap<String, Repository> {
+    let said = root.each("repositories");
+    said.into_iter().map(|(name, table)| (name.to_owned(), repository(name, table, worktree_root))).collect()
 }
 
-fn plain_name(name: &str, table: &Section<'_>) {
+fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repository {
+    plain_name(name, &table);
+    if name.to_ascii_lowercase().ends_with(".git") || name.ends_with('.') {
+        table.problem("", format!("{name:?} ends with '.' or \".git\"; the clone's directory has a \".git\" of its own"));
+    }
+    let path = table.get("path", value::path).map(Source::Path);
+    let url = table.get("url", value::url);
+    match (table.has("path"), table.has("url")) {
+        (false, false) => table.problem("path", "is missing; write where the repository is, or its url".to_owned()),
+        (true, true) => table.problem("url", "stands beside path; a repository is local (path) or remote (url)".to_owned()),
+        _ => {}
+    }
+    let repository = Repository {
+        source: path.or(url).unwrap_or(Source::Path(PathBuf::new())),
+        default_branch: table.get("default-branch", value::branch),
+        worktree_root: table.get("worktree-root", value::path).unwrap_or_else(|| worktree_root.to_owned()),
+        branch: table.get("branch", value::parsed).unwrap_or_default(),
+        verify: verify(&mut table),
+        author_name: table.get("author-name", value::author),
+        author_email: table.get("author-email", value::author),
+        push: table.get("push", value::remote),
+        caches: table.get("caches", value::caches).unwrap_or_default(),
+        features: table.get("features", value::features).unwrap_or_default(),
+        lock_policy: table.get("lock-policy", |node| value::choice(node, &LOCK_POLICIES)).unwrap_or_default(),
+    };
+    table.finish();
+    repository
+}
+
+/// A list is the command alone; a table says more.
+fn verify(table: &mut Section<'_>) -> Option<Verify> {
+    const TIMEOUT: Duration = MINUTE.saturating_mul(30);
+    if !table.is_table("verify") {
+        return table.get("verify", value::check_command).map(|command| Verify { command, timeout: TIMEOUT, memory: None });
+    }
+    let mut table = table.section("verify");
+    let command = table.get("command", value::check_command);
+    if command.is_none() && !table.has("command") {
+        table.problem("command", "is missing; write the program, such as [\"make\", \"test\"]".to_owned());
+    }
+    let verify = Verify {
+        command: command.unwrap_or_default(),
+        timeout: table.get("timeout", value::duration).unwrap_or(TIMEOUT),
+        memory: table.get("memory", value::size),
+    };
+    table.finish();
+    Some(verify)
+}
+
+pub(super) fn plain_name(name: &str, table: &Section<'_>) {
     if !value::is_plain_name(name) {
         table.problem("", format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
     }
@@ -177,32 +224,70 @@ fn profile(name: &str, mut table: Section<'_>) -> ProfileConfig {
         account: table.get("account", value::line).unwrap_or_else(|| kind.to_owned()),
         credential_file: table.get("credential-file", value::path),
         credential_variable: table.get("credential-variable", value::variable).unwrap_or_else(|| "ANTHROPIC_API_KEY".to_owned()),
+        verify_attempts: table.get("verify-attempts", value::few).unwrap_or(2),
     };
     table.finish();
     config
 }
 
-fn instances(root: &mut Section<'_>, worktree_root: &Path, defaults: &Defaults) -> BTreeMap<InstanceName, InstanceConfig> {
-    let mut instances = BTreeMap::new();
+/// Where worktrees are.
+pub(super) struct Roots<'a> {
+    fleet: &'a Path,
+    repositories: &'a BTreeMap<String, Repository>,
+}
+
+impl Roots<'_> {
+    /// Those of a repository, or of none.
+    pub(super) fn of(&self, repository: Option<&str>) -> &Path {
+        repository.and_then(|name| self.repositories.get(name)).map_or(self.fleet, |repository| &repository.worktree_root)
+    }
+}
+
+/// The teams with their members, and the instances that have a table; that of a member is laid over what its team says.
+fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> team::Drafts {
+    let mut drafts = team::drafts(root, roots, defaults);
+    let mut said = BTreeMap::new();
     for (text, mut table) in root.each("instances") {
         let name = text.parse::<InstanceName>();
+        let repository = table.get("repository", value::line);
+        let base = name.as_ref().ok().and_then(|name| drafts.instances.get(name)).cloned().unwrap_or_else(|| InstanceConfig {
+            directory: roots.of(repository.as_deref()).join(text),
+            repository: None,
+            profile: defaults.profile.clone(),
+            user: None,
+            limits: defaults.limits,
+            autostart: false,
+            member: None,
+        });
         let instance = InstanceConfig {
-            directory: table.get("directory", value::path).unwrap_or_else(|| worktree_root.join(text)),
-            repository: table.get("repository", value::line),
-            profile: table.get("profile", value::line).unwrap_or_else(|| defaults.profile.clone()),
-            user: table.get("user", value::user),
-            limits: limits(table.section("limits"), defaults.limits),
-            autostart: table.get("autostart", value::boolean).unwrap_or(false),
+            directory: table.get("directory", value::path).unwrap_or(base.directory),
+            repository: repository.or(base.repository),
+            profile: table.get("profile", value::line).unwrap_or(base.profile),
+            user: table.get("user", value::user).or(base.user),
+            limits: limits(table.section("limits"), base.limits),
+            autostart: table.get("autostart", value::boolean).unwrap_or(base.autostart),
+            member: base.member,
         };
         match name {
+            Ok(name) if drafts.is_away(&name) => {}
             Ok(name) => {
-                instances.insert(name, instance);
+                said.insert(name, instance);
             }
             Err(error) => table.problem("", error.to_string()),
         }
         table.finish();
     }
-    instances
+    drafts.instances.extend(said);
+    drafts
+}
+
+fn locks(mut table: Section<'_>) -> Locks {
+    let locks = Locks { ttl: table.get("ttl", value::duration).unwrap_or(60 * MINUTE) };
+    if locks.ttl > TTL_MAX {
+        table.problem("ttl", "is more than 7 days; a lock of a running task is renewed by itself".to_owned());
+    }
+    table.finish();
+    locks
 }
 
 fn api(mut table: Section<'_>, paths: &Paths) -> Api {
@@ -223,7 +308,7 @@ fn metrics(mut table: Section<'_>) -> Metrics {
 fn audit(mut table: Section<'_>) -> Audit {
     let audit = Audit {
         keep: table.get("keep", value::duration).unwrap_or(365 * DAY),
-        max_rows: table.get("max-rows", |node| value::count(node, 1000)).unwrap_or(500_000),
+        max_rows: table.get("max-rows", |node| value::at_least(node, 1000)).unwrap_or(500_000),
     };
     table.finish();
     audit

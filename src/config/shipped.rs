@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 const DEFAULT: &str = include_str!("../../config/clauded.toml");
 const MANUAL: &str = include_str!("../../packaging/man/clauded.toml.5");
-const EXAMPLES: [(&str, &str); 2] = [
+const EXAMPLES: [(&str, &str); 3] = [
+    ("classic-team.toml", include_str!("../../config/examples/classic-team.toml")),
     ("three-agents.toml", include_str!("../../config/examples/three-agents.toml")),
     ("team-of-projects.toml", include_str!("../../config/examples/team-of-projects.toml")),
 ];
@@ -27,9 +28,23 @@ fn keys() -> BTreeSet<(String, String)> {
         "defaults",
         "defaults.limits",
         "repositories.r",
+        "repositories.r.verify",
         "profiles.p",
+        "team-templates.t",
+        "team-templates.t.limits",
+        "team-templates.t.budget",
+        "team-templates.t.members.m",
+        "team-templates.t.members.m.limits",
+        "team-templates.t.members.m.role-limits",
+        "teams.t",
+        "teams.t.limits",
+        "teams.t.budget",
+        "teams.t.members.m",
+        "teams.t.members.m.limits",
+        "teams.t.members.m.role-limits",
         "instances.i",
         "instances.i.limits",
+        "locks",
         "api",
         "metrics",
         "store",
@@ -61,9 +76,14 @@ fn the_default_file_holds_the_defaults() {
 fn section(table: &str) -> &'static str {
     let heading = match table {
         "repositories.r" => "[repositories.NAME]",
+        "repositories.r.verify" => "[repositories.NAME.verify]",
         "profiles.p" => "[profiles.NAME]",
         "instances.i" => "[instances.NAME]",
-        table if table.ends_with(".limits") => "[*.limits]",
+        "teams.t" => "[teams.NAME]",
+        "team-templates.t" => "[team-templates.NAME]",
+        table if table.ends_with(".members.m") => "[teams.NAME.members.ROLE]",
+        table if table.ends_with(".budget") => "[teams.NAME.budget]",
+        table if table.ends_with("limits") => "[*.limits]",
         table => &format!("[{table}]"),
     };
     let (_, rest) = MANUAL.split_once(&format!("\n.Ss {heading}\n")).unwrap_or_else(|| panic!("clauded.toml.5 lacks {heading}"));
@@ -76,7 +96,10 @@ fn every_key_is_in_the_default_file_and_in_the_manual() {
     // `key = …`, or the heading of a table.
     let says = |key: &str, line: &str| line.trim_start_matches(['#', ' ', '[']).strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', '.', ']']));
     for (table, key) in keys() {
-        let said = DEFAULT.lines().any(|line| says(&key, line)) || DEFAULT.contains(&format!("[{table}.{key}]"));
+        let said = DEFAULT.lines().any(|line| says(&key, line))
+            || DEFAULT.contains(&format!("[{table}.{key}]"))
+            || DEFAULT.contains(&format!(".{key}."))
+            || DEFAULT.contains(&format!(".{key}]"));
         assert!(said, "config/clauded.toml lacks {table}.{key}");
         let told = if table.is_empty() { MANUAL.contains(&format!("\n.Ss [{key}")) } else { section(&table).contains(&format!(".It Ic {key}\n")) };
         assert!(told, "clauded.toml.5 lacks {table}.{key}");

@@ -25,6 +25,7 @@ pub(super) struct Node {
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    Float(f64),
     Boolean(bool),
     Array(Vec<Node>),
     Table(Table),
@@ -38,6 +39,7 @@ impl Value {
         match self {
             Self::Text(_) => "a text",
             Self::Integer(_) => "a number",
+            Self::Float(_) => "a number with a point",
             Self::Boolean(_) => "true or false",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
@@ -73,7 +75,7 @@ impl Lines {
                 Ok(number) => Value::Integer(number),
                 Err(_) => Value::Other("a number out of range"),
             },
-            DeValue::Float(_) => Value::Other("a number with a point"),
+            DeValue::Float(number) => number.as_str().parse().map_or(Value::Other("a number out of range"), Value::Float),
             DeValue::Boolean(truth) => Value::Boolean(*truth),
             DeValue::Datetime(_) => Value::Other("a date"),
             DeValue::Array(items) => Value::Array(items.iter().map(|item| self.node(item.span().start, item.get_ref())).collect()),

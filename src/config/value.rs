@@ -1,10 +1,16 @@
 //! Readers of single values: from a node of the tree to a checked value, or the words for what is wrong with it.
 
 use super::tree::{Node, Value};
+use crate::core::checkout::{Cache, Source};
 use crate::core::limits::{MemoryLimit, TasksMax, Weight, parse_duration};
-use std::collections::BTreeMap;
+use crate::core::lock::Pattern;
+use crate::core::refname::check_branch;
+use crate::core::task::TaskType;
+use crate::core::usage::Usd;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Component, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -103,6 +109,39 @@ pub(super) fn tasks(node: &Node) -> Read<TasksMax> {
     number(node)
 }
 
+/// A whole number within bounds.
+pub(super) fn count(node: &Node, bounds: RangeInclusive<u32>) -> Read<u32> {
+    let refused = || format!("must be a whole number from {} to {}, without quotes", bounds.start(), bounds.end());
+    match node.value {
+        Value::Integer(number) => u32::try_from(number).ok().filter(|number| bounds.contains(number)).ok_or_else(refused),
+        _ => Err(refused()),
+    }
+}
+
+/// An amount of money, more than nothing.
+pub(super) fn dollars(node: &Node) -> Read<Usd> {
+    let dollars = match node.value {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 dollars")]
+        Value::Integer(number) => number as f64,
+        Value::Float(number) => number,
+        _ => return wrong_type(node, "a number of US dollars such as 10.0, without quotes"),
+    };
+    let amount = Usd::from_dollars(dollars);
+    if dollars.is_finite() && amount > Usd(0) { Ok(amount) } else { Err(format!("{dollars} is no amount to spend; write a number of US dollars above 0")) }
+}
+
+/// Words by which tasks find who does them; the same as a task's type can be.
+pub(super) fn words(node: &Node) -> Read<Vec<String>> {
+    let Value::Array(items) = &node.value else { return wrong_type(node, "an array of words, such as [\"frontend\", \"testing\"]") };
+    let word = |item: &Node| {
+        let word = text(item)?;
+        let fits = word.parse::<TaskType>().is_ok();
+        fits.then(|| word.to_owned()).ok_or_else(|| format!("{word:?} is no such word; use 1 to 32 lower-case letters, digits and dashes"))
+    };
+    let words: BTreeSet<String> = items.iter().map(word).collect::<Result<_, _>>()?;
+    Ok(words.into_iter().collect())
+}
+
 /// A share from 1 to 100.
 pub(super) fn percent(node: &Node) -> Read<u8> {
     let refused = || "must be a number from 1 to 100, without quotes or '%'".to_owned();
@@ -121,7 +160,7 @@ pub(super) fn duration(node: &Node) -> Read<Duration> {
 }
 
 /// A number of things, at least so many.
-pub(super) fn count(node: &Node, least: u64) -> Read<u64> {
+pub(super) fn at_least(node: &Node, least: u64) -> Read<u64> {
     let refused = || format!("must be a number of at least {least}, without quotes");
     match node.value {
         Value::Integer(number) => u64::try_from(number).ok().filter(|number| *number >= least).ok_or_else(refused),
@@ -206,6 +245,25 @@ pub(super) fn environment(node: &Node) -> Read<BTreeMap<String, String>> {
     table.iter().map(entry).collect()
 }
 
+/// Names for globs: a table of arrays.
+pub(super) fn features(node: &Node) -> Read<BTreeMap<String, Pattern>> {
+    let Value::Table(table) = &node.value else { return wrong_type(node, "a table, such as { auth = [\"src/auth/**\"] }") };
+    let entry = |(name, value): (&String, &Node)| {
+        let globs: Vec<String> = match &value.value {
+            Value::Text(glob) => vec![glob.clone()],
+            Value::Array(items) => {
+                items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>().map_err(|error| format!("{name}: {error}"))?
+            }
+            _ => return Err(format!("{name} is {}, must be an array of globs", value.value.kind())),
+        };
+        if !is_plain_name(name) {
+            return Err(format!("{name:?} is no name; use 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"));
+        }
+        Pattern::feature(name, &globs).map(|pattern| (name.clone(), pattern)).map_err(|error| format!("{name}: {error}"))
+    };
+    table.iter().map(entry).collect()
+}
+
 /// A loopback address with a port, or `off`.
 pub(super) fn listen(node: &Node) -> Read<Option<SocketAddr>> {
     let text = text(node)?;
@@ -232,12 +290,69 @@ pub(super) fn user(node: &Node) -> Read<String> {
     if name.len() <= 32 && (named || numbered) { Ok(name.to_owned()) } else { Err(format!("{name:?} cannot be a user's name")) }
 }
 
-/// A git branch's name, as far as it must be checked to be safe on a command line (git-check-ref-format(1)).
+/// A git branch's name.
 pub(super) fn branch(node: &Node) -> Read<String> {
     let name = line(node)?;
-    let bad = name.starts_with(['-', '/', '.']) || name.ends_with(['/', '.']) || name.contains("..") || name.contains("//") || name.contains("@{");
-    let bad = bad || name.contains(|c: char| c.is_whitespace() || "~^:?*[\\".contains(c));
-    if bad { Err(format!("{name:?} cannot be a branch")) } else { Ok(name) }
+    match check_branch(&name) {
+        Ok(()) => Ok(name),
+        Err(why) => Err(format!("{name:?} cannot be a branch: {why}")),
+    }
+}
+
+/// A remote's name: what git takes as one level of a ref's name.
+pub(super) fn remote(node: &Node) -> Read<String> {
+    let name = line(node)?;
+    match check_branch(&name) {
+        Ok(()) if !name.contains('/') => Ok(name),
+        _ => Err(format!("{name:?} cannot be the name of a remote; write one that `git remote` lists, such as \"origin\"")),
+    }
+}
+
+/// The URL of a repository.
+pub(super) fn url(node: &Node) -> Read<Source> {
+    match text(node)?.parse()? {
+        Source::Path(path) => Err(format!("{:?} is a path; write it as path, or as \"file://{}\" to have it cloned", path, path.display())),
+        url @ Source::Url(_) => Ok(url),
+    }
+}
+
+/// A part of a commit's author, which git writes as `NAME <EMAIL>`.
+pub(super) fn author(node: &Node) -> Read<String> {
+    let text = line(node)?;
+    if text.contains(['<', '>']) { Err(format!("{text:?} has '<' or '>' in it, which git takes away")) } else { Ok(text) }
+}
+
+/// The program that checks a worktree, and its arguments; it may be a file of the worktree.
+pub(super) fn check_command(node: &Node) -> Read<Vec<String>> {
+    match &node.value {
+        Value::Array(items) if items.first().is_some_and(|first| matches!(&first.value, Value::Text(program) if program.starts_with("./"))) => {
+            let words = items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+            if words.iter().any(|word| word.contains('\0') || word.starts_with("./../")) {
+                Err("names no program of the worktree".to_owned())
+            } else {
+                Ok(words)
+            }
+        }
+        _ => command(node),
+    }
+}
+
+/// A number from 0 to 10.
+pub(super) fn few(node: &Node) -> Read<u32> {
+    let refused = || "must be a number from 0 to 10, without quotes".to_owned();
+    match node.value {
+        Value::Integer(number) => u32::try_from(number).ok().filter(|n| *n <= 10).ok_or_else(refused),
+        _ => Err(refused()),
+    }
+}
+
+/// The names of build caches.
+pub(super) fn caches(node: &Node) -> Read<Vec<Cache>> {
+    let Value::Array(items) = &node.value else { return wrong_type(node, "an array, such as [\"cargo\", \"npm\"]") };
+    let mut caches = items.iter().map(|item| choice(item, &Cache::ALL)).collect::<Read<Vec<_>>>()?;
+    caches.sort_unstable();
+    caches.dedup();
+    Ok(caches)
 }
 
 /// Whether that can be the name of a profile or a repository.

@@ -1,5 +1,6 @@
 //! One execution of a task: how it ended, why, and what it used.
 
+use super::delivery::Delivery;
 use super::ids::SessionId;
 use super::usage::{AgentUsage, KernelUsage};
 use jiff::Timestamp;
@@ -29,12 +30,30 @@ pub enum Reason {
     Lost,
     /// The agent's program could not be started.
     Spawn,
+    /// The work did not pass its check.
+    VerifyFailed,
+    /// The worktree, its branch or its base cannot be used, or the work in it could not be committed.
+    Worktree,
+    /// The work is committed, and its branch could not be pushed.
+    Publish,
 }
 
 impl Reason {
     /// All of them, for metrics that start at zero.
-    pub const ALL: [Self; 9] =
-        [Self::AgentError, Self::Oom, Self::MemoryPressure, Self::Timeout, Self::Stalled, Self::Auth, Self::Budget, Self::Lost, Self::Spawn];
+    pub const ALL: [Self; 12] = [
+        Self::AgentError,
+        Self::Oom,
+        Self::MemoryPressure,
+        Self::Timeout,
+        Self::Stalled,
+        Self::Auth,
+        Self::Budget,
+        Self::Lost,
+        Self::Spawn,
+        Self::VerifyFailed,
+        Self::Worktree,
+        Self::Publish,
+    ];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -48,6 +67,9 @@ impl Reason {
             Self::Budget => "budget",
             Self::Lost => "lost",
             Self::Spawn => "spawn",
+            Self::VerifyFailed => "verify-failed",
+            Self::Worktree => "worktree",
+            Self::Publish => "publish",
         }
     }
 }
@@ -151,6 +173,9 @@ pub struct Report {
     pub kernel: KernelUsage,
     /// The agent's last words, cut to a bound.
     pub text: String,
+    /// What it left in its repository, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Box<Delivery>>,
 }
 
 #[cfg(test)]

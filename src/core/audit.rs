@@ -102,6 +102,14 @@ impl Actor {
         Self { who, origin: format!("tcp {from}") }
     }
 
+    /// Its effective user, where the kernel says it.
+    pub fn uid(&self) -> Option<u32> {
+        match &self.who {
+            Who::User { uid, .. } | Who::Agent { uid, .. } => Some(*uid),
+            Who::Clauded | Who::Runner(_) | Who::Token | Who::Anyone | Who::Supervisor => None,
+        }
+    }
+
     /// A row about something that it did.
     pub fn did(&self, what: impl Into<String>, at: Timestamp) -> Entry {
         let (uid, pid, acting) = match &self.who {

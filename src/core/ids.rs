@@ -45,6 +45,11 @@ impl InstanceName {
         format!("{UNIT_PREFIX}-{}.slice", self.0)
     }
 
+    /// The target that starts and stops a team of this name, `claude-code-NAME.target`.
+    pub fn target(&self) -> String {
+        format!("{UNIT_PREFIX}-{}.target", self.0)
+    }
+
     /// The instance of a unit name, if it is one of ours and its name is valid.
     pub fn from_unit(unit: &str) -> Option<Self> {
         unit.strip_prefix(UNIT_PREFIX)?.strip_prefix('@')?.strip_suffix(".service")?.parse().ok()
@@ -103,6 +108,30 @@ impl From<InstanceName> for String {
 }
 
 impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An instance's short stable ID: 8 hexadecimal digits, the same for as long as the machine and the name are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// The first four bytes of a UUID of version 5, with the machine's ID (machine-id(5)) as the name space.
+    pub fn of(machine: &[u8; 16], name: &InstanceName) -> Self {
+        let uuid = uuid::Uuid::new_v5(&uuid::Uuid::from_bytes(*machine), name.as_str().as_bytes());
+        Self(uuid.simple().to_string().chars().take(8).collect())
+    }
+
+    /// The ID as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -210,6 +239,15 @@ mod tests {
         assert_eq!(InstanceName::from_unit("ssh.service"), None);
         let outer: InstanceName = "feature".parse().expect("valid");
         assert!(outer.contains(&name) && !name.contains(&outer) && !outer.contains(&outer));
+    }
+
+    #[test]
+    fn instance_ids_are_stable() {
+        let name = |text: &str| text.parse::<InstanceName>().expect("valid");
+        // What is printed in branches and commits may never change.
+        assert_eq!(InstanceId::of(&[1; 16], &name("feature-a")).as_str(), "a3d03e2b");
+        assert_ne!(InstanceId::of(&[1; 16], &name("a")), InstanceId::of(&[1; 16], &name("b")));
+        assert_ne!(InstanceId::of(&[1; 16], &name("a")), InstanceId::of(&[2; 16], &name("a")));
     }
 
     #[test]

@@ -3,13 +3,18 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod checkout;
+pub mod delivery;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod lock;
 pub mod message;
 pub mod profile;
 pub mod queue;
+pub mod refname;
 pub mod retry;
 pub mod task;
+pub mod team;
 pub mod usage;
 pub mod verdict;

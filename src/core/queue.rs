@@ -4,8 +4,10 @@
 //! throws this queue away and loads it again: the store is the truth, this is its working copy.
 
 mod index;
+mod retire;
 
 use super::attempt::{Ended, Reason, Report};
+use super::delivery::Stage;
 use super::ids::{AttemptId, InstanceName, InvocationId, TaskId};
 use super::retry::{self, Next};
 use super::task::{Placement, Target, Task, TaskState, TaskType};
@@ -138,6 +140,11 @@ impl Queue {
         self.links.get(name).and_then(|link| link.busy)
     }
 
+    /// What was given to the instance and has not ended, whether its runner is connected or not.
+    pub fn attempt_on(&self, name: &InstanceName) -> Option<AttemptId> {
+        self.placed_on(name).filter_map(|task| task.state.placement()).map(|placement| placement.attempt).next()
+    }
+
     /// The start of its unit that the instance's runner belongs to, while it is connected.
     pub fn invocation(&self, name: &InstanceName) -> Option<&InvocationId> {
         self.links.get(name).map(|link| &link.invocation)
@@ -196,7 +203,7 @@ impl Queue {
         let here: Vec<Task> = self.placed_on(&instance).cloned().collect();
         for task in here {
             match (&task.state, current) {
-                (TaskState::Assigned(p) | TaskState::Running(p), Some(running)) if p.attempt == running => {
+                (state, Some(running)) if state.placement().is_some_and(|p| p.attempt == running) => {
                     busy = Some(running);
                     if task.cancelling {
                         effects.push(Effect::End { instance: instance.clone(), attempt: running });
@@ -213,7 +220,7 @@ impl Queue {
                         effects.push(Effect::Run { placement: p.clone(), resume: task.home.as_ref() == Some(&instance) });
                     }
                 }
-                (TaskState::Assigned(_) | TaskState::Running(_), _) => {
+                (state, _) if state.placement().is_some() => {
                     let lost = Ended::Failed { reason: Reason::Lost, transient: true };
                     effects.extend(self.give_up(task.id, lost, "its runner does not know of it any more", now));
                 }
@@ -267,6 +274,24 @@ impl Queue {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The runner says that the attempt has come to another stage.
+    pub fn entered(&mut self, instance: &InstanceName, invocation: &InvocationId, attempt: AttemptId, stage: Stage) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(&attempt.task) else { return Vec::new() };
+        let Some(p) = task.state.placement().filter(|p| p.attempt == attempt && p.instance == *instance && p.invocation == *invocation) else {
+            return Vec::new();
+        };
+        let state = match stage {
+            Stage::Running => TaskState::Running(p.clone()),
+            Stage::Verifying => TaskState::Verifying(p.clone()),
+            Stage::Publishing => TaskState::Publishing(p.clone()),
+        };
+        if task.state == state {
+            return Vec::new();
+        }
+        task.state = state;
+        vec![Effect::Save(Change::Task(Box::new(task.clone())))]
     }
 
     /// The runner reports the end of an attempt. Reports may come twice, late, or from an invocation that is over. One that is
@@ -490,6 +515,7 @@ fn unseen(ended: Ended, detail: &str, now: Timestamp) -> Report {
         agent: super::usage::AgentUsage::default(),
         kernel: super::usage::KernelUsage::default(),
         text: String::new(),
+        work: None,
     }
 }
 

@@ -31,8 +31,21 @@ fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
         (Reason::Stalled, _) => Some((Duration::from_secs(30), 2)),
         (Reason::Spawn, _) => Some((Duration::from_secs(10), 2)),
         (Reason::AgentError, true) => Some((Duration::from_secs(30), 4)),
+        // A remote that cannot be reached, a worktree that another process holds.
+        (Reason::Worktree, true) => Some((Duration::from_secs(10), 4)),
         // The same limit, time, budget or login would end it the same way.
-        (Reason::AgentError | Reason::Oom | Reason::MemoryPressure | Reason::Timeout | Reason::Auth | Reason::Budget, _) => None,
+        (
+            Reason::AgentError
+            | Reason::Oom
+            | Reason::MemoryPressure
+            | Reason::Timeout
+            | Reason::Auth
+            | Reason::Budget
+            | Reason::VerifyFailed
+            | Reason::Worktree
+            | Reason::Publish,
+            _,
+        ) => None,
     }
 }
 
@@ -88,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_would_fail_the_same_way_is_not_repeated() {
-        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure] {
+        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure, Reason::VerifyFailed, Reason::Publish] {
             assert_eq!(after(&failed(reason, true), 0, 0.0), Next::Final);
         }
         assert_eq!(after(&failed(Reason::AgentError, false), 0, 0.0), Next::Final);

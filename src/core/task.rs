@@ -163,6 +163,10 @@ pub enum TaskState {
     Assigned(Placement),
     /// The agent's process runs.
     Running(Placement),
+    /// The agent is done, and its work is checked.
+    Verifying(Placement),
+    /// The work is committed and pushed.
+    Publishing(Placement),
     /// Done.
     Succeeded,
     /// Given up.
@@ -184,7 +188,7 @@ pub struct Placement {
 
 impl TaskState {
     /// The stable names of all states, in the order of a task's life.
-    pub const NAMES: [&'static str; 6] = ["pending", "assigned", "running", "succeeded", "failed", "cancelled"];
+    pub const NAMES: [&'static str; 8] = ["pending", "assigned", "running", "verifying", "publishing", "succeeded", "failed", "cancelled"];
 
     /// Whether nothing will happen to the task any more unless a person retries it.
     pub fn is_final(&self) -> bool {
@@ -197,6 +201,8 @@ impl TaskState {
             Self::Pending { .. } => "pending",
             Self::Assigned(_) => "assigned",
             Self::Running(_) => "running",
+            Self::Verifying(_) => "verifying",
+            Self::Publishing(_) => "publishing",
             Self::Succeeded => "succeeded",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
@@ -206,7 +212,7 @@ impl TaskState {
     /// Where the task is, if it is anywhere.
     pub fn placement(&self) -> Option<&Placement> {
         match self {
-            Self::Assigned(placement) | Self::Running(placement) => Some(placement),
+            Self::Assigned(placement) | Self::Running(placement) | Self::Verifying(placement) | Self::Publishing(placement) => Some(placement),
             _ => None,
         }
     }

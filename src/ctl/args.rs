@@ -1,6 +1,9 @@
 //! The command line as clap sees it: global options and the tree of commands. Help texts here are also the man pages.
 
+use super::hook::HookCommand;
+use super::lock::args::{Edit, LockCommand};
 use super::task::args::TaskCommand;
+use super::team::args::TeamCommand;
 use crate::core::ids::InstanceName;
 use crate::core::limits::{CpuQuota, MemoryLimit, TasksMax, Weight};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -95,6 +98,18 @@ pub(super) enum Command {
     /// Add, list, watch and end tasks
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Say who may change which files
+    #[command(subcommand)]
+    Lock(LockCommand),
+    /// Open a file in $VISUAL or $EDITOR under a lock on it
+    #[command(after_help = "Examples:\n  claudectl edit src/auth.rs\n  claudectl edit src/auth.rs --wait --reason 'by hand'")]
+    Edit(Edit),
+    /// What Claude Code runs around its tools, with the tool's JSON on standard input; see docs/locks.md
+    #[command(subcommand)]
+    Hook(HookCommand),
+    /// Bring teams of agents up and down
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),

@@ -24,6 +24,10 @@ const RUNNER_ENVIRONMENT: &str = "  CLAUDED_DIRECTORY            the instance's 
   CREDENTIALS_DIRECTORY        where systemd puts the credential `agent-credential` (LoadCredential=)
   CLAUDED_CREDENTIAL_FILE      the credential's file, where systemd is not the supervisor
   CLAUDED_CREDENTIAL_VARIABLE  the agent's variable for the credential [default: ANTHROPIC_API_KEY]
+  CLAUDED_REPOSITORY           the repository that its directory is a worktree of; it is made if it is not there
+  CLAUDED_REPOSITORY_SOURCE    that repository's path or URL
+  CLAUDED_REPOSITORY_STORE     where the bare clone of a URL is kept
+  CLAUDED_BASE                 the branch that work starts from [default: the repository's HEAD]
   CLAUDED_CGROUP               a cgroup delegated to it, where systemd is not the supervisor
   CLAUDED_LOG                  the least level that it logs: error, warn, info, debug, trace [default: info]
   INVOCATION_ID                this start of the unit, 32 hexadecimal digits [default: a fresh one]

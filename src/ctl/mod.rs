@@ -8,7 +8,9 @@ mod config;
 mod doctor;
 mod events;
 mod failure;
+mod hook;
 mod instance;
+mod lock;
 mod logs;
 mod man;
 mod mcp;
@@ -19,6 +21,7 @@ mod quantity;
 mod sse;
 mod status;
 mod task;
+mod team;
 mod version;
 
 use args::{Cli, Command, ConfigCommand};
@@ -55,6 +58,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
     match &cli.command {
         Command::Completions { shell } => return completions::run(screen, *shell),
         Command::Man { directory } => return man::run(directory),
+        Command::Hook(command) => return hook::run(global, *command),
         Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
         _ => {}
     }
@@ -73,6 +77,9 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
             Command::Task(command) => task::run(client, screen, command).await,
+            Command::Lock(command) => lock::run(client, screen, command).await,
+            Command::Edit(edit) => lock::edit::run(client, screen, edit).await,
+            Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Audit(args) => audit::run(client, screen, &args).await,
             Command::Send(args) => message::send(client, screen, &args).await,
@@ -83,7 +90,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,
             Command::Version => version::run(client, screen).await,
-            Command::Config(_) | Command::Mcp | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
+            Command::Config(_) | Command::Hook(_) | Command::Mcp | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
         }
     })
 }

@@ -31,7 +31,7 @@ impl Tone {
 }
 
 /// States of units, tasks and checks that have a colour.
-const STATES: [(&str, Tone); 17] = [
+const STATES: [(&str, Tone); 19] = [
     ("active", Tone::Good),
     ("activating", Tone::Busy),
     ("deactivating", Tone::Busy),
@@ -41,6 +41,8 @@ const STATES: [(&str, Tone); 17] = [
     ("pending", Tone::Faint),
     ("assigned", Tone::Busy),
     ("running", Tone::Busy),
+    ("verifying", Tone::Busy),
+    ("publishing", Tone::Busy),
     ("succeeded", Tone::Good),
     ("cancelled", Tone::Faint),
     ("limited", Tone::Busy),

@@ -106,12 +106,14 @@ fn one(style: Style, detail: &InstanceDetail, task: Option<&Task>, now: Timestam
     let pid = detail.main_pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let mut text = style.fields(&[
         ("Instance", format!("{}{configured}", clean(&i.name))),
+        ("ID", clean(&detail.id)),
         ("Unit", clean(&detail.unit)),
         ("State", format!("{} ({}){since}", style.state(&i.active), clean(&i.sub))),
         ("Doing", line(&doing(i), 200)),
         ("Task", task.map(|t| format!("{} {} {}", t.id, style.state(&t.state), line(&t.title, 100))).or(i.task.map(|id| id.to_string())).unwrap_or_default()),
         ("Runner", format!("{link}{pid}")),
         ("Directory", clean(&detail.directory)),
+        ("Repository", detail.repository.as_deref().map(clean).unwrap_or_default()),
         ("Profile", clean(&detail.profile)),
         ("User", detail.user.as_deref().map(clean).unwrap_or_default()),
         ("Invocation", detail.invocation.clone().unwrap_or_default()),
@@ -205,6 +207,8 @@ mod tests {
     fn one_instance_with_its_caps_and_history() {
         let detail = InstanceDetail {
             instance: instance(),
+            id: "1234abcd".into(),
+            repository: Some("shop".into()),
             unit: "claude-code@feature-x.service".into(),
             directory: "/srv/x".into(),
             profile: "claude".into(),
@@ -225,12 +229,14 @@ mod tests {
         assert_eq!(
             one(Style::default(), &detail, None, now()),
             "  Instance: feature-x
+        ID: 1234abcd
       Unit: claude-code@feature-x.service
      State: active (running), 1h since 2026-11-21T09:00:00Z
      Doing: task 3: Bash, 2m
       Task: 3
     Runner: connected, pid 42
  Directory: /srv/x
+Repository: shop
    Profile: claude
     Memory: 1.2G of 4G
   CPU time: 1m 1s

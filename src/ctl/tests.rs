@@ -48,6 +48,30 @@ fn limits_are_checked_here_and_one_is_needed() {
 }
 
 #[test]
+fn members_are_counted_by_role() {
+    for line in [
+        "team up t",
+        "team up t worker=5 boss=0 --repository shop",
+        "team up t --worker 2",
+        "team scale t worker=0 --now",
+        "team down t --remove",
+        "team status",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+    for (line, words) in [
+        ("team scale t", "required"),
+        ("team scale t worker", "is not a role and a number, such as worker=5"),
+        ("team scale t worker=-1", "is no number of members"),
+        ("team up t front-end=2", "is no role"),
+        ("team up -t", "unexpected argument"),
+        ("team down a--b", "joined by single dashes"),
+    ] {
+        assert!(parse(line).is_err_and(|e| e.contains(words)), "{line}");
+    }
+}
+
+#[test]
 fn typos_get_a_suggestion() {
     assert!(parse("staus").is_err_and(|e| e.contains("'status'")));
     assert!(parse("task ad x").is_err_and(|e| e.contains("'add'")));

@@ -4,9 +4,10 @@
 //! callers get the error, the runners' connections are closed (they come back and say everything again), and the queue is
 //! loaded anew from the store, which is the truth.
 
+use super::desk::{self, Desk};
 use super::fleet::Fleet;
 use super::mail::{self, Posted, Posting};
-use super::turn::{Action, Look, Turn};
+use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
@@ -70,6 +71,8 @@ pub(super) enum Input {
     Progress(InstanceName, Progress),
     /// A runner takes no more tasks.
     Draining(InstanceName),
+    /// An instance is stopped for good.
+    Retired(InstanceName),
     /// That connection of a runner is gone.
     Unlinked(InstanceName, InvocationId, u64),
     /// The supervisor saw something.
@@ -80,6 +83,8 @@ pub(super) enum Input {
     Note(StoredEvent, Entry),
     /// That is whose input it is; others are clauded's own, a runner's or the supervisor's.
     By(Actor, Box<Input>),
+    /// Something about locks.
+    Lock(desk::Input),
     /// Look at the state.
     Ask(Look),
 }
@@ -132,6 +137,8 @@ pub(super) struct State {
     pub(super) post: Post,
     /// The instances as their supervisor sees them.
     pub(super) fleet: Fleet,
+    /// The locks, and who waits for one.
+    pub(super) desk: Desk,
     /// The configuration in force.
     pub(super) config: Arc<Config>,
     /// How running attempts are doing.
@@ -173,7 +180,8 @@ impl Engine {
         let mut fleet = Fleet::new();
         let (queue, post) = load(&store, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
-        let state = State { queue, post, fleet, config, progress: BTreeMap::new(), store_problem: None };
+        let desk = Desk::load(&store).await?;
+        let state = State { queue, post, fleet, desk, config, progress: BTreeMap::new(), store_problem: None };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Ok(Self { state, store, metrics, events, logs, watchdog, runners, cut, given, last_event, unsettled: false })
     }
@@ -182,7 +190,7 @@ impl Engine {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wakes = [self.state.queue.next_wake(), self.state.post.next_wake()];
+            let wakes = [self.state.queue.next_wake(), self.state.post.next_wake(), self.state.desk.next_wake()];
             let wake = wakes.into_iter().flatten().min().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
@@ -196,9 +204,12 @@ impl Engine {
                 self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
             }
             turn.effects(self.state.queue.tick(now), now);
+            desk::tick(&mut self.state, now, &mut turn);
+            desk::follow(&mut self.state, now, &mut turn);
             let mut taken = 0;
             while let Some(input) = next.take() {
                 self.take(input, now, &mut turn);
+                desk::follow(&mut self.state, now, &mut turn);
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
@@ -271,6 +282,7 @@ impl Engine {
                             mail::save(turn, change, now);
                         }
                     }
+                    Event::Entered { attempt, stage } => turn.effects(state.queue.entered(&instance, &invocation, attempt, stage), now),
                     Event::Finished { attempt, report } => {
                         state.progress.remove(&instance);
                         turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
@@ -283,6 +295,7 @@ impl Engine {
                 self.logs.notify_waiters();
             }
             Input::Draining(instance) => state.queue.draining(&instance),
+            Input::Retired(instance) => turn.effects(state.queue.retired(&instance), now),
             Input::Unlinked(instance, invocation, connection) => {
                 self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
@@ -299,6 +312,7 @@ impl Engine {
                 turn.batch.events.push(event);
                 turn.batch.audit.push(row);
             }
+            Input::Lock(input) => desk::take(input, state, now, turn),
             Input::Ask(look) => turn.looks.push(look),
         }
     }
@@ -373,6 +387,8 @@ impl Engine {
                     self.metrics.task_ended(&instance, &kind, &ended);
                     self.logs.notify_waiters();
                 }
+                Action::Lock(LockCount::Waited(time, granted)) => self.metrics.lock_waited(time, granted),
+                Action::Lock(LockCount::Refused(cause)) => self.metrics.lock_refused(cause),
                 Action::Used(instance, kind, report, waited) => self.metrics.task_used(&instance, &kind, &report, waited),
                 Action::Restarted(instance, cause) => self.metrics.restart(&instance, &cause),
                 Action::Run { placement, resume } => {
@@ -398,17 +414,18 @@ impl Engine {
         let stored = self.store.task(attempt.task).await?.ok_or_else(|| anyhow::anyhow!("it is not in the store"))?;
         let resume = if resume { self.store.last_session(attempt.task, instance).await? } else { None };
         let config = &self.state.config;
-        let wanted = config.instance(instance).profile;
-        let profile = config.profiles.get(&wanted).ok_or_else(|| anyhow::anyhow!("there is no profile {wanted:?}"))?;
+        let profile = config.profile_of(instance).ok_or_else(|| anyhow::anyhow!("there is no profile {:?}", config.instance(instance).profile))?;
+        let title = stored.spec.title;
         Ok(Work {
             attempt,
-            title: stored.spec.title,
             prompt: stored.spec.prompt,
             resume,
             timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
             budget: stored.spec.budget.map(|b| b - stored.task.cost),
             max_turns: stored.spec.max_turns,
-            profile: profile.profile.clone(),
+            profile,
+            checkout: super::checkout::of(config, instance, attempt.task, &stored.task.kind, &title).map(Box::new),
+            title,
         })
     }
 
@@ -435,10 +452,13 @@ impl Engine {
             to.hang_up.notify_one();
             self.cut.insert(to.connection);
         }
-        (self.state.queue, self.state.post) = loop {
-            match load(&self.store, &mut self.state.fleet).await {
+        self.state.desk.give_up(&error);
+        ((self.state.queue, self.state.post), self.state.desk) = loop {
+            let loaded = async { Ok((load(&self.store, &mut self.state.fleet).await?, Desk::load(&self.store).await?)) };
+            match loaded.await {
                 Ok(loaded) => break loaded,
                 Err(error) => {
+                    let error: StoreError = error;
                     tracing::error!("cannot load the queue: {error}");
                     self.alive();
                     tokio::time::sleep(STORE_PAUSE).await;

@@ -116,6 +116,7 @@ impl Fleet {
                     let orderly = cause.result == "success";
                     tracing::info!(instance = %name, cause = %cause.result, "{name} ended: {}", cause.detail);
                     turn.effects(queue.invocation_over(name, &invocation, orderly, &cause.detail, now), now);
+                    turn.over.push((name.clone(), invocation));
                     turn.note("instance-ended", Some(name), None, cause.detail, Some(cause.result), now);
                 }
                 Transition::Restarted(cause) => {
@@ -140,6 +141,7 @@ impl Fleet {
         turn.batch.marks.push((name.clone(), None));
         if let Some(invocation) = mark.running() {
             turn.effects(queue.invocation_over(name, invocation, cause == "success", detail, now), now);
+            turn.over.push((name.clone(), invocation.clone()));
             turn.note("instance-ended", Some(name), None, detail.to_owned(), Some(cause.to_owned()), now);
         }
     }

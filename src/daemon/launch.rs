@@ -30,6 +30,11 @@ pub(super) fn launch(config: &Config, paths: &Paths, name: &InstanceName) -> Lau
     set("CLAUDED_DIRECTORY", instance.directory.display().to_string());
     set("STATE_DIRECTORY", paths.instances.join("instances").join(name.as_str()).display().to_string());
     set("CLAUDED_LINK", paths.link_socket().display().to_string());
+    if let Some(origin) = config.origin(&instance) {
+        for (key, value) in origin.variables() {
+            set(key, value);
+        }
+    }
     if let Some(profile) = config.profiles.get(&instance.profile)
         && let Some(file) = &profile.credential_file
     {
@@ -39,7 +44,8 @@ pub(super) fn launch(config: &Config, paths: &Paths, name: &InstanceName) -> Lau
     if let Some(user) = &instance.user {
         tracing::warn!(instance = %name, "the process supervisor runs every instance as its own user; user = {user:?} is not in force");
     }
-    Launch { program: vec![runner_of(std::env::current_exe().ok().as_deref()).display().to_string()], environment, limits: instance.limits }
+    let program = vec![runner_of(std::env::current_exe().ok().as_deref()).display().to_string()];
+    Launch { program, environment, limits: instance.limits, around: config.around(name) }
 }
 
 #[cfg(test)]

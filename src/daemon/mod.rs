@@ -2,6 +2,8 @@
 
 pub mod args;
 mod audit;
+mod checkout;
+mod desk;
 mod engine;
 mod fleet;
 mod identity;
@@ -9,6 +11,7 @@ mod launch;
 mod link;
 mod log;
 mod mail;
+mod retire;
 mod runners;
 mod scrape;
 mod sockets;

@@ -4,6 +4,7 @@ use super::engine::State;
 use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::task::TaskState;
+use crate::core::team::TeamName;
 use crate::metrics::{InstanceSample, Snapshot};
 use crate::platform::cgroup::Group;
 use jiff::Timestamp;
@@ -52,6 +53,8 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
         instances: instances.collect(),
         fleet: fleet.clone(),
         tasks,
+        locks: state.desk.locks.iter().len(),
+        lock_waits: state.desk.locks.waits().len(),
         holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
     }
 }
@@ -63,6 +66,11 @@ pub(super) fn add_ended(snapshot: &mut Snapshot, counts: Vec<(String, u64)>) {
             snapshot.tasks.entry(name).or_insert(count);
         }
     }
+}
+
+/// The group that holds everything of a team, where the fleet's is: a slice of systemd's, or a group of the process supervisor's.
+pub(super) fn team_group(fleet: &Path, supervisor: &str, team: &TeamName) -> PathBuf {
+    if supervisor == "process" { fleet.join(format!("@{team}")) } else { slice_below(fleet, team) }
 }
 
 /// Where systemd puts an instance's slice below the fleet's: each dash nests one deeper (systemd.slice(5)).

@@ -7,7 +7,7 @@ use super::log::Logs;
 use super::runners::Runners;
 use super::sockets::{Sockets, token};
 use super::verbs::Verbs;
-use super::{audit, launch, link};
+use super::{audit, launch, link, retire};
 use crate::config::{Config, Paths, Problems, Supervisor};
 use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
@@ -204,6 +204,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
 
     let require_token = Arc::new(AtomicBool::new(config.metrics.require_token));
     let closing = store.clone();
+    tokio::spawn(retire::watch(inputs.clone(), units.clone(), events.subscribe()));
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
         units: units.clone(),

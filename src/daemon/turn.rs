@@ -4,7 +4,7 @@ use super::engine::{Outbox, State};
 use super::mail::Errand;
 use crate::core::attempt::{Ended, Report};
 use crate::core::audit::{Actor, Entry};
-use crate::core::ids::{InstanceName, TaskId};
+use crate::core::ids::{InstanceName, InvocationId, TaskId};
 use crate::core::queue::Effect;
 use crate::core::task::{Placement, TaskSpec, TaskType};
 use crate::platform::store::{Batch, StoreError, StoredEvent};
@@ -43,8 +43,18 @@ pub(super) enum Action {
     Ended(InstanceName, TaskType, Ended),
     /// Count what an attempt has used; with how long its task had waited, if it is the first.
     Used(InstanceName, TaskType, Box<Report>, Option<Duration>),
+    /// Count a lock that was waited for or refused.
+    Lock(LockCount),
     /// Count an automatic restart, with its cause.
     Restarted(InstanceName, String),
+}
+
+/// What is counted of locks.
+pub(super) enum LockCount {
+    /// A request has waited so long, and was granted or not.
+    Waited(Duration, bool),
+    /// A request was refused: `held`, `deadlock`, `too-many`.
+    Refused(&'static str),
 }
 
 /// The turn.
@@ -66,6 +76,10 @@ pub(super) struct Turn {
     pub(super) replies: Vec<Reply>,
     /// Who wants to look.
     pub(super) looks: Vec<Look>,
+    /// Starts of units that are over.
+    pub(super) over: Vec<(InstanceName, InvocationId)>,
+    /// How many of the queue's changes the locks have followed.
+    pub(super) followed: usize,
 }
 
 impl Turn {

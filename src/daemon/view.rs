@@ -2,6 +2,7 @@
 
 use super::engine::State;
 use crate::core::attempt::{Exit, Report};
+use crate::core::delivery::Delivery;
 use crate::core::ids::InstanceName;
 use crate::core::instance::{ActiveState, Observation};
 use crate::core::task::{Target, Task, TaskState};
@@ -64,6 +65,9 @@ pub(super) fn detail(state: &State, stored: &StoredTask) -> String {
             Some(progress) => progress.doing.clone(),
             None => format!("runs on {}", placement.instance),
         },
+        TaskState::Verifying(placement) | TaskState::Publishing(placement) if stored.task.cancelling => format!("being ended on {}", placement.instance),
+        TaskState::Verifying(placement) => format!("its work is checked on {}", placement.instance),
+        TaskState::Publishing(placement) => format!("its work is committed and sent on from {}", placement.instance),
         TaskState::Succeeded | TaskState::Failed(_) | TaskState::Cancelled => stored.detail.clone(),
     }
 }
@@ -104,7 +108,7 @@ pub(super) fn attempt(stored: &StoredAttempt) -> api::Attempt {
         ..api::Attempt::default()
     };
     let Some(report) = &stored.report else { return base };
-    let Report { ended, detail, exit, session, started, finished, agent, kernel, text } = report;
+    let Report { ended, detail, exit, session, started, finished, agent, kernel, text, work } = report;
     let seconds = |usec: Option<u64>| usec.map(|u| std::time::Duration::from_micros(u).as_secs_f64());
     let tokens = agent
         .tokens
@@ -133,7 +137,27 @@ pub(super) fn attempt(stored: &StoredAttempt) -> api::Attempt {
         io_stall_seconds: seconds(kernel.io_stall_usec),
         oom_kills: kernel.oom_kills,
         text: text.clone(),
+        work: work.as_deref().map(delivery),
         ..base
+    }
+}
+
+/// What an attempt left in its repository.
+fn delivery(work: &Delivery) -> api::Work {
+    let Delivery { repository, branch, base, head, commits, files, more_files, rescue, verify, push, disk_bytes } = work;
+    api::Work {
+        repository: repository.clone(),
+        branch: branch.clone(),
+        base: base.clone(),
+        head: head.clone(),
+        commits: *commits,
+        files: files.iter().map(|file| api::ChangedFile { status: file.status.clone(), path: file.path.clone() }).collect(),
+        more_files: *more_files,
+        rescue: rescue.clone(),
+        verify: verify.as_ref().map(|v| api::Verification { passed: v.passed, runs: v.runs, ended: v.ended.clone(), output: v.output.clone() }),
+        pushed_to: push.as_ref().filter(|push| push.refused.is_none()).map(|push| push.remote.clone()),
+        push_refused: push.as_ref().and_then(|push| push.refused.clone()),
+        disk_bytes: *disk_bytes,
     }
 }
 
@@ -207,6 +231,7 @@ fn cap(unit: String, caps: &Caps) -> api::Cap {
 mod tests {
     use super::*;
     use crate::core::attempt::Ended;
+    use crate::core::delivery::{ChangedFile, Push, Verification};
     use crate::core::ids::{AttemptId, SessionId, TaskId};
     use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
     use jiff::Timestamp;
@@ -241,6 +266,19 @@ mod tests {
                 oom_kills: Some(39),
             },
             text: "last words".to_owned(),
+            work: Some(Box::new(Delivery {
+                repository: "r".to_owned(),
+                branch: "b".to_owned(),
+                base: Some("c".to_owned()),
+                head: Some("d".to_owned()),
+                commits: 41,
+                files: vec![ChangedFile { status: "M".to_owned(), path: "e".to_owned() }],
+                more_files: 42,
+                rescue: Some("f".to_owned()),
+                verify: Some(Verification { passed: true, runs: 43, ended: "g".to_owned(), output: "h".to_owned() }),
+                push: Some(Push { remote: "i".to_owned(), refused: None }),
+                disk_bytes: Some(44),
+            })),
         };
         let mut stored = StoredAttempt {
             attempt: AttemptId { task: TaskId(5), number: 7 },
@@ -283,6 +321,20 @@ mod tests {
             io_stall_seconds: Some(38.0),
             oom_kills: Some(39),
             text: "last words".to_owned(),
+            work: Some(api::Work {
+                repository: "r".to_owned(),
+                branch: "b".to_owned(),
+                base: Some("c".to_owned()),
+                head: Some("d".to_owned()),
+                commits: 41,
+                files: vec![api::ChangedFile { status: "M".to_owned(), path: "e".to_owned() }],
+                more_files: 42,
+                rescue: Some("f".to_owned()),
+                verify: Some(api::Verification { passed: true, runs: 43, ended: "g".to_owned(), output: "h".to_owned() }),
+                pushed_to: Some("i".to_owned()),
+                push_refused: None,
+                disk_bytes: Some(44),
+            }),
             ..running
         };
         assert_eq!(attempt(&stored), ended);

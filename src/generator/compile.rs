@@ -2,15 +2,19 @@
 
 use super::output::{Content, Output};
 use super::syntax::{plain, quoted};
-use crate::config::{Api, Config, InstanceConfig, Problems, ProfileConfig};
+use crate::config::{Api, Config, InstanceConfig, Problems, ProfileConfig, TeamConfig};
+use crate::core::checkout::Origin;
 use crate::core::ids::{FLEET_SLICE, InstanceName, UNIT_PREFIX};
 use crate::core::limits::Limits;
+use crate::core::team::{TeamName, role_slice};
 use std::path::{Path, PathBuf};
 
 /// The same name everywhere: of drop-ins with one name systemd takes the most specific alone (systemd.unit(5)), so the drop-in
 /// of an instance stands in for that of the template, and says everything itself. Before 50, which systemctl set-property and
 /// SetUnitProperties take: what was set at run time holds until the next boot, whoever reloads meanwhile.
 const DROP_IN: &str = "40-clauded.conf";
+/// The first line of each file.
+const HEADING: &str = "# Made by clauded-generator from the configuration of clauded; see clauded.toml(5).\n";
 /// The credential's name, in `$CREDENTIALS_DIRECTORY`.
 const CREDENTIAL: &str = "agent-credential";
 /// The API's TCP side. Its unit file listens where [`Api`]'s default does.
@@ -41,12 +45,34 @@ pub(super) fn compile(config: &Config, template: &Path) -> Vec<Output> {
     for (name, instance) in &config.instances {
         outputs.push(drop_in(&name.slice(), &slice(&instance.limits)));
         outputs.push(drop_in(&name.unit(), &configured(config, name, instance)));
-        if instance.autostart {
-            let path = Path::new("multi-user.target.wants").join(name.unit());
-            outputs.push(Output { path, content: Content::Link(template.to_owned()) });
+        // A team's target starts its members.
+        let team = instance.member.as_ref().and_then(|member| config.teams.get(&member.team));
+        if instance.autostart && team.is_none_or(|team| !team.autostart) {
+            outputs.push(at_boot(&name.unit(), template.to_owned()));
         }
     }
+    outputs.extend(config.teams.iter().flat_map(|(name, team)| team_units(config, name, team)));
     outputs
+}
+
+/// A team's target, with what starts it at boot, and the slices around those of its members.
+fn team_units(config: &Config, name: &TeamName, team: &TeamConfig) -> Vec<Output> {
+    let members: Vec<_> = config.members(name).map(|(member, _)| member.unit()).collect();
+    // A target is after what it wants (systemd.target(5)): it is reached when all have started, or could not.
+    let wants = if members.is_empty() { String::new() } else { format!("Wants={}\n", members.join(" ")) };
+    let text = format!("{HEADING}[Unit]\nDescription=Claude Code team {name}\nDocumentation=man:clauded.toml(5)\n{wants}");
+    let mut outputs = vec![Output { path: name.target().into(), content: Content::Text(text) }, drop_in(&name.slice(), &slice(&team.limits))];
+    let roles = team.roles.iter().filter(|(_, of)| of.replicas.is_some());
+    outputs.extend(roles.map(|(role, of)| drop_in(&role_slice(name, role), &slice(&of.role_limits))));
+    if team.autostart {
+        outputs.push(at_boot(&name.target(), Path::new("..").join(name.target())));
+    }
+    outputs
+}
+
+/// What `systemctl enable` would have made.
+fn at_boot(unit: &str, target: PathBuf) -> Output {
+    Output { path: Path::new("multi-user.target.wants").join(unit), content: Content::Link(target) }
 }
 
 /// What keeps every instance from starting, with the reason, which the runner repeats.
@@ -59,7 +85,7 @@ pub(super) fn refusal(problems: &Problems) -> Output {
 }
 
 fn drop_in(unit: &str, text: &str) -> Output {
-    let text = format!("# Made by clauded-generator from the configuration of clauded; see clauded.toml(5).\n{text}");
+    let text = format!("{HEADING}{text}");
     Output { path: Path::new(&format!("{unit}.d")).join(DROP_IN), content: Content::Text(text) }
 }
 
@@ -88,6 +114,11 @@ fn mounts(path: &Path) -> String {
     format!("[Unit]\nRequiresMountsFor={}\n", quoted(&path.to_string_lossy()))
 }
 
+/// The runner makes the worktree without asking clauded.
+fn repository(config: &Config, instance: &InstanceConfig) -> String {
+    config.origin(instance).iter().flat_map(Origin::variables).map(|(key, value)| environment(key, &value)).collect()
+}
+
 fn credential(profile: Option<&ProfileConfig>) -> String {
     let Some((profile, file)) = profile.and_then(|profile| profile.credential_file.as_ref().map(|file| (profile, file))) else { return String::new() };
     let variable = environment("CLAUDED_CREDENTIAL_VARIABLE", &profile.credential_variable);
@@ -108,11 +139,14 @@ fn unconfigured(config: &Config) -> String {
 fn configured(config: &Config, name: &InstanceName, instance: &InstanceConfig) -> String {
     let directory = &instance.directory;
     let user = instance.user.as_ref().map(|user| format!("User={user}\n")).unwrap_or_default();
+    // Stopped and started again with its team's target; by itself, it may be in any state.
+    let team = instance.member.as_ref().map(|member| format!("PartOf={}\n", member.team.target())).unwrap_or_default();
     format!(
-        "{}[Service]\n{}{}{user}{}# Its limits are those of {}.\n{LIFTED}",
+        "{}{team}[Service]\n{}{}{user}{}{}# Its limits are those of {}.\n{LIFTED}",
         mounts(directory),
         environment("CLAUDED_WORKTREE_ROOT", &config.fleet.worktree_root.to_string_lossy()),
         environment("CLAUDED_DIRECTORY", &directory.to_string_lossy()),
+        repository(config, instance),
         credential(config.profiles.get(&instance.profile)),
         name.slice(),
     )

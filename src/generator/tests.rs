@@ -68,6 +68,78 @@ fn the_configuration_becomes_drop_ins() {
     assert!(text(&compiled("[api]\nlisten = \"[::1]:99\"\n"), "clauded-tcp.socket").ends_with("\nListenStream=[::1]:99\n"));
 }
 
+const TEAMS: &str = r#"
+[teams.feature-a]
+template = "classic"
+autostart = true
+limits = { memory = "20G", cpu = "600%" }
+[teams.feature-a.members.worker]
+replicas = 2
+limits = { memory = "6G" }
+role-limits = { memory = "8G" }
+
+[teams.b.members.solo]
+[instances.b-solo]
+autostart = true
+user = "alice"
+
+[teams.none.members.worker]
+replicas = 0
+"#;
+
+#[test]
+fn a_team_becomes_a_target_and_nested_slices() {
+    let outputs = compiled(TEAMS);
+    let whole = |path: &str| match &outputs[path] {
+        Content::Text(text) => text.split_once('\n').expect("a heading").1,
+        Content::Link(_) => panic!("{path} is a link"),
+    };
+    let wants = ["boss", "gemini", "worker-1", "worker-2"].map(|member| format!("claude-code@feature-a-{member}.service")).join(" ");
+    assert_eq!(
+        whole("claude-code-feature-a.target"),
+        format!("[Unit]\nDescription=Claude Code team feature-a\nDocumentation=man:clauded.toml(5)\nWants={wants}\n")
+    );
+    assert_eq!(outputs["multi-user.target.wants/claude-code-feature-a.target"], Content::Link("../claude-code-feature-a.target".into()));
+    assert_eq!(text(&outputs, "claude-code-feature-a.slice"), "[Slice]\nMemoryMax=20G\nMemoryHigh=17920M\nCPUQuota=600%\n");
+    assert_eq!(text(&outputs, "claude-code-feature-a-worker.slice"), "[Slice]\nMemoryMax=8G\nMemoryHigh=7G\n");
+    assert!(text(&outputs, "claude-code-feature-a-worker-1.slice").starts_with("[Slice]\nMemoryMax=6G\n"));
+    assert!(
+        !outputs.contains_key("claude-code-feature-a-boss.slice.d/40-clauded.conf")
+            || text(&outputs, "claude-code-feature-a-boss.slice").contains("MemoryMax=4G")
+    );
+    for member in ["boss", "worker-2"] {
+        let service = text(&outputs, &format!("claude-code@feature-a-{member}.service"));
+        assert!(service.contains("]\nRequiresMountsFor=") && service.contains("\nPartOf=claude-code-feature-a.target\n[Service]\n"), "{service}");
+        assert!(service.contains("\"CLAUDED_DIRECTORY=/var/lib/claude-code/worktrees/feature-a\""), "{service}");
+    }
+    let at_boot: Vec<_> = outputs.keys().filter(|path| path.starts_with("multi-user")).collect();
+    assert_eq!(at_boot, ["multi-user.target.wants/claude-code-feature-a.target", "multi-user.target.wants/claude-code@b-solo.service"]);
+    let solo = text(&outputs, "claude-code@b-solo.service");
+    assert!(solo.contains("/worktrees/b-solo\"") && solo.contains("\nUser=alice\n") && solo.contains("PartOf=claude-code-b.target"), "{solo}");
+    assert!(!whole("claude-code-none.target").contains("Wants="));
+    assert!(!compiled(CONFIG).keys().any(|path| path.ends_with(".target")));
+}
+
+#[test]
+fn systemd_reads_a_team_as_it_was_meant() {
+    let root = tempfile::tempdir().expect("a directory");
+    let places = places(root.path(), TEAMS);
+    generate(&places).expect("written");
+    let template = "[Service]\nExecStart=/bin/true %i\nSlice=claude-code-%i.slice\n";
+    fs::write(places.normal.join("claude-code@.service"), template).expect("written");
+    let Some(target) = as_systemd_reads(&places.normal, "claude-code-feature-a.target") else { return };
+    for member in ["boss", "gemini", "worker-1", "worker-2"] {
+        let unit = format!("claude-code@feature-a-{member}.service");
+        for relation in ["Wants", "After", "ConsistsOf"] {
+            assert!(target.contains(&format!("{relation}: {unit} ")), "{relation} {unit} is not in\n{target}");
+        }
+    }
+    let slice = as_systemd_reads(&places.normal, "claude-code-feature-a-worker-1.slice").expect("still there");
+    assert!(slice.contains("Slice: claude-code-feature-a-worker.slice\n") && slice.contains("MemoryMax: 6442450944"), "{slice}");
+    let around = as_systemd_reads(&places.normal, "claude-code-feature-a-worker.slice").expect("still there");
+    assert!(around.contains("Slice: claude-code-feature-a.slice\n") && around.contains("MemoryMax: 8589934592"), "{around}");
+}
+
 /// A host's directories for one generator.
 fn places(root: &Path, config: &str) -> Places {
     let paths = Paths { config: root.join("clauded.toml"), ..Paths::system() };
@@ -158,7 +230,8 @@ fn as_systemd_reads(directory: &Path, unit: &str) -> Option<String> {
         return None;
     }
     let load_path = format!("{}:/usr/lib/systemd/system:/lib/systemd/system", directory.display());
-    let output = Command::new(analyze).args(["verify", unit]).env("SYSTEMD_UNIT_PATH", load_path).env("SYSTEMD_LOG_LEVEL", "debug").output().expect("run");
+    let output =
+        Command::new(analyze).args(["verify", "--man=no", unit]).env("SYSTEMD_UNIT_PATH", load_path).env("SYSTEMD_LOG_LEVEL", "debug").output().expect("run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = String::from_utf8_lossy(&output.stdout).into_owned();
     let start = log.find(&format!("-> Unit {unit}:")).unwrap_or_else(|| panic!("{unit} was not loaded:\n{log}"));

@@ -24,7 +24,15 @@ use tokio::net::UnixStream;
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
 
 /// What agents may do beside reading, each as itself alone: method and route.
-const AGENTS: &[(&str, &str)] = &[("POST", "/api/v1/messages"), ("POST", "/api/v1/broadcast"), ("POST", "/broadcast"), ("POST", "/api/v1/help")];
+pub(super) const AGENTS: &[(&str, &str)] = &[
+    ("POST", "/api/v1/locks"),
+    ("POST", "/api/v1/locks/release"),
+    ("POST", "/api/v1/locks/{id}/transfer"),
+    ("POST", "/api/v1/messages"),
+    ("POST", "/api/v1/broadcast"),
+    ("POST", "/broadcast"),
+    ("POST", "/api/v1/help"),
+];
 
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

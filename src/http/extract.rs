@@ -76,6 +76,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// A whole number of the path.
+pub(super) fn number(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
 async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, String> {
     Path::<String>::from_request_parts(parts, state).await.map(|Path(text)| text).map_err(|rejection| rejection.body_text())
 }

@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod health;
 mod instances;
+mod locks;
 mod messages;
 mod metrics;
 mod openapi;
@@ -16,6 +17,7 @@ mod problem;
 mod server;
 pub mod service;
 mod tasks;
+mod teams;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,8 @@ const READERS_STREAMS_MAX: usize = 32;
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a verb may take: stopping waits for a checkpoint, starting for READY=1.
 const VERB_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a verb that says itself how long it waits.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -102,7 +106,8 @@ async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Res
     let method = method_label(request.method());
     let response = match auth::admit(&app.access, &route, &mut request) {
         Ok(caller) => {
-            let response = carry_out(request, next).await;
+            let longest = if route == locks::WAITS { WAIT_TIMEOUT } else { VERB_TIMEOUT };
+            let response = carry_out(request, next, longest).await;
             tracing::debug!(caller, method, route, status = response.status().as_u16(), "request");
             response
         }
@@ -117,7 +122,7 @@ async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Res
 
 /// Runs the handler within its time. A verb that has begun runs to its end even if its caller hangs up: a dropped handler
 /// could leave the daemon between a commit and what follows from it.
-async fn carry_out(request: Request, next: Next) -> Response {
+async fn carry_out(mut request: Request, next: Next, longest: Duration) -> Response {
     let late = |limit: Duration| {
         let detail = format!("no answer within {} s; what was asked may still happen, look before asking again", limit.as_secs());
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail).into_response()
@@ -125,12 +130,14 @@ async fn carry_out(request: Request, next: Next) -> Response {
     if auth::only_reads(request.method()) {
         return tokio::time::timeout(READ_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| late(READ_TIMEOUT));
     }
-    match tokio::time::timeout(VERB_TIMEOUT, tokio::spawn(next.run(request))).await {
+    let (_here, hangup) = watch::channel(());
+    request.extensions_mut().insert(locks::Hangup(hangup));
+    match tokio::time::timeout(longest, tokio::spawn(next.run(request))).await {
         Ok(Ok(response)) => response,
         Ok(Err(broken)) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("the request's task broke off: {broken}; please report it")).into_response()
         }
-        Err(_) => late(VERB_TIMEOUT),
+        Err(_) => late(longest),
     }
 }
 

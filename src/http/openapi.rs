@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{audit, compat, events, health, instances, messages, metrics, problem, tasks};
+use super::{audit, compat, events, health, instances, locks, messages, metrics, problem, tasks, teams};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -47,11 +47,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(instances::stop_instance))
         .routes(routes!(instances::restart_instance))
         .routes(routes!(instances::set_limits))
+        .routes(routes!(teams::list_teams))
+        .routes(routes!(teams::get_team))
+        .routes(routes!(teams::start_team))
+        .routes(routes!(teams::stop_team))
+        .routes(routes!(teams::scale_team))
         .routes(routes!(tasks::list_tasks, tasks::add_task))
         .routes(routes!(tasks::get_task))
         .routes(routes!(tasks::cancel_task))
         .routes(routes!(tasks::retry_task))
         .routes(routes!(tasks::get_task_log))
+        .routes(routes!(locks::list_locks, locks::acquire_lock))
+        .routes(routes!(locks::steal_lock))
+        .routes(routes!(locks::release_locks))
+        .routes(routes!(locks::transfer_lock))
         .routes(routes!(events::list_events))
         .routes(routes!(events::stream_events))
         .routes(routes!(audit::list_audit))

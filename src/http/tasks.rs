@@ -24,7 +24,7 @@ const LOG_WAIT: Duration = Duration::from_secs(25);
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TaskParams {
-    /// Only in this state: `pending`, `assigned`, `running`, `succeeded`, `failed` or `cancelled`.
+    /// Only in this state: `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
     state: Option<String>,
     /// Only for or on this instance.
     instance: Option<String>,

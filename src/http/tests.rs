@@ -32,6 +32,59 @@ async fn agents_and_readers_may_read_and_operators_may_act() {
 }
 
 #[tokio::test]
+async fn agents_take_locks_and_steal_none() {
+    let rig = Rig::new(Role::Agent("feature-x".parse().unwrap())).await;
+    for (path, status) in [("/api/v1/locks", 200), ("/api/v1/locks/release", 200), ("/api/v1/locks/steal", 403)] {
+        assert_eq!(rig.unix("POST", path, Some("{\"path\":\"x\"}")).await.status, status, "{path}");
+    }
+    assert_eq!(rig.unix("POST", "/api/v1/locks/3/transfer", Some("{\"instance\":\"b\"}")).await.status, 200);
+    let wrong = rig.unix("POST", "/api/v1/locks/x/transfer", Some("{\"instance\":\"b\"}")).await;
+    assert_eq!((wrong.status, wrong.problem().code.as_str()), (400, "invalid-lock-id"));
+    let reader = Rig::new(Role::Reader).await;
+    assert_eq!(reader.unix("POST", "/api/v1/locks", Some("{\"path\":\"x\"}")).await.status, 403);
+    assert_eq!(reader.unix("GET", "/api/v1/locks", None).await.status, 403);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_lock_is_seen_to_hang_up() {
+    let rig = Rig::new(Role::Operator).await;
+    {
+        let wait = rig.unix("POST", "/api/v1/locks", Some("{\"path\":\"x\",\"wait_seconds\":60}"));
+        tokio::pin!(wait);
+        tokio::select! {
+            _ = &mut wait => panic!("it waits"),
+            () = rig.fake.entered.notified() => {}
+        }
+        assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
+    }
+    tokio::time::timeout(std::time::Duration::from_secs(30), rig.fake.entered.notified()).await.expect("it was told");
+    assert_eq!(rig.fake.calls.lock().unwrap()[0], "hung up");
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_team_arrives_and_what_is_misspelt_does_not() {
+    let rig = Rig::new(Role::Operator).await;
+    for (verb, body, told) in [
+        ("up", "{}", "up t TeamUp { template: None, repository: None, replicas: {} } by uid "),
+        (
+            "up",
+            "{\"template\":\"pair\",\"replicas\":{\"dev\":2}}",
+            "up t TeamUp { template: Some(\"pair\"), repository: None, replicas: {\"dev\": 2} } by uid ",
+        ),
+        ("down", "{\"remove\":true}", "down t true"),
+        ("scale", "{\"replicas\":{\"worker\":0},\"now\":true}", "scale t {\"worker\": 0} true"),
+    ] {
+        assert_eq!(rig.unix("POST", &format!("/api/v1/teams/t/{verb}"), Some(body)).await.status, 200, "{verb} {body}");
+        assert!(rig.fake.calls.lock().unwrap().pop().unwrap().starts_with(told), "{verb} {body}");
+    }
+    for (path, body) in [("t/up", "{\"worker\":3}"), ("t/scale", "{}"), ("t/scale", "{\"replicas\":{\"worker\":-1}}"), ("t/down", "{\"removed\":true}")] {
+        assert_eq!(rig.unix("POST", &format!("/api/v1/teams/{path}"), Some(body)).await.problem().code, "invalid-body", "{path} {body}");
+    }
+    assert_eq!(rig.unix("POST", "/api/v1/teams/a--b/up", Some("{}")).await.problem().code, "invalid-name");
+    assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_process_that_has_gone_is_told_from_one_that_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");

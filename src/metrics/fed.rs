@@ -1,6 +1,7 @@
 //! The counters and histograms that the daemon feeds as things happen.
 
 use super::bounded::Bounded;
+use super::locks::LockCounters;
 use crate::core::attempt::{Ended, Reason, Report};
 use crate::core::ids::InstanceName;
 use crate::core::task::TaskType;
@@ -33,13 +34,14 @@ pub struct Fed {
     links: IntCounterVec,
     dispatch: Histogram,
     commit: Histogram,
+    locks: LockCounters,
     instances: Bounded,
     types: Bounded,
     models: Bounded,
     results: Bounded,
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> prometheus::Result<C> {
+pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> prometheus::Result<C> {
     let collector = made?;
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
@@ -90,6 +92,7 @@ impl Fed {
                 "One transaction of the store, from its begin until it is on disk.",
                 &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0],
             )?,
+            locks: LockCounters::register(registry)?,
             instances: Bounded::new(INSTANCES_MAX),
             types: Bounded::new(TYPES_MAX),
             models: Bounded::new(MODELS_MAX),
@@ -154,6 +157,16 @@ impl Fed {
     /// From when a task can run and an instance is idle to the runner's word that the agent has started.
     pub fn dispatch_latency(&self, took: Duration) {
         self.dispatch.observe(took.as_secs_f64());
+    }
+
+    /// A request for a lock has waited so long, and was granted or not.
+    pub fn lock_waited(&self, time: Duration, granted: bool) {
+        self.locks.waited(time, granted);
+    }
+
+    /// A request for a lock was refused; the cause is one of few words.
+    pub fn lock_refused(&self, cause: &str) {
+        self.locks.refused(cause);
     }
 
     /// One transaction of the store, from its begin until it is on disk.

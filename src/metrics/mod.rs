@@ -4,6 +4,7 @@
 mod bounded;
 mod fed;
 mod groups;
+mod locks;
 mod page;
 mod process;
 mod snapshot;

@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub tasks: BTreeMap<&'static str, u64>,
     /// Usage limits in force: account and reset time.
     pub holds: BTreeMap<String, Timestamp>,
+    /// Locks that are held.
+    pub locks: usize,
+    /// Requests that wait for one.
+    pub lock_waits: usize,
 }
 
 /// One instance.
@@ -58,6 +62,9 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
         .add(&[("supervisor", snapshot.supervisor)], f64::from(snapshot.supervisor_connected));
     let linked = u32::try_from(snapshot.instances.iter().filter(|i| i.linked).count()).unwrap_or(u32::MAX);
     page.gauge("clauded_links", "Runners that are connected.", Some(f64::from(linked)));
+    let count = |count: usize| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    page.gauge("clauded_locks", "Locks that are held.", count(snapshot.locks));
+    page.gauge("clauded_lock_waits", "Requests that wait for a lock.", count(snapshot.lock_waits));
     add_tasks(page, snapshot);
     add_instances(page, &snapshot.instances);
 }

@@ -67,6 +67,8 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         instances: instances.iter().map(sample).collect(),
         fleet: Some("/cg".into()),
         tasks: BTreeMap::from([("pending", 2)]),
+        locks: 2,
+        lock_waits: 1,
         holds: BTreeMap::from([("claude".to_owned(), now + SignedDuration::from_secs(90)), ("past".to_owned(), now - SignedDuration::from_secs(5))]),
     }
 }
@@ -84,6 +86,7 @@ fn report(ended: Ended) -> Report {
         agent: AgentUsage { turns: 3, tool_calls: 5, cost: Usd(250_000), tokens: BTreeMap::from([("claude-x".to_owned(), tokens)]) },
         kernel: KernelUsage { cpu_user_usec: Some(2_000_000), cpu_system_usec: None, memory_peak: Some(100 << 20), ..KernelUsage::default() },
         text: String::new(),
+        work: None,
     }
 }
 
@@ -101,6 +104,8 @@ fn full() -> Metrics {
     metrics.link(true);
     metrics.link(false);
     metrics.dispatch_latency(Duration::from_millis(3));
+    metrics.lock_waited(Duration::from_secs(1), true);
+    metrics.lock_refused("held");
     metrics.store_commit(Duration::from_micros(400));
     metrics
 }

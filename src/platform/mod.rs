@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod journal;
+pub mod machine;
 pub mod process;
 pub mod store;
 pub mod sys;

@@ -6,6 +6,7 @@
 use crate::core::ids::InstanceName;
 use crate::core::instance::Observation;
 use crate::core::limits::Limits;
+use crate::core::team::TeamName;
 use tokio::sync::{mpsc, oneshot};
 
 /// What a verb did.
@@ -67,6 +68,15 @@ pub enum Command {
     Restart(InstanceName, oneshot::Sender<Result<Done, UnitError>>),
     /// Change the limits of its slice at once, until the next boot.
     SetLimits(InstanceName, Limits, oneshot::Sender<Result<Done, UnitError>>),
+    /// Start or stop a team's target alone: its members are asked one by one, so that each can be told of.
+    Target {
+        /// The team.
+        team: TeamName,
+        /// Start it.
+        up: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Done, UnitError>>,
+    },
     /// Read unit files and drop-ins again (never on the path of a task).
     Reload(oneshot::Sender<Result<Done, UnitError>>),
 }
@@ -77,6 +87,7 @@ impl Command {
         match self {
             Self::Start(name, _) | Self::Stop(name, _) | Self::Restart(name, _) => name.unit(),
             Self::SetLimits(name, ..) => name.slice(),
+            Self::Target { team, .. } => team.target(),
             Self::Reload(_) => "manager".to_owned(),
         }
     }
@@ -85,15 +96,15 @@ impl Command {
     pub fn instance(&self) -> Option<&InstanceName> {
         match self {
             Self::Start(name, _) | Self::Stop(name, _) | Self::Restart(name, _) | Self::SetLimits(name, ..) => Some(name),
-            Self::Reload(_) => None,
+            Self::Target { .. } | Self::Reload(_) => None,
         }
     }
 
     /// systemd's method for it, for errors.
     pub fn method(&self) -> &'static str {
         match self {
-            Self::Start(..) => "StartUnit",
-            Self::Stop(..) => "StopUnit",
+            Self::Start(..) | Self::Target { up: true, .. } => "StartUnit",
+            Self::Stop(..) | Self::Target { up: false, .. } => "StopUnit",
             Self::Restart(..) => "RestartUnit",
             Self::SetLimits(..) => "SetUnitProperties",
             Self::Reload(_) => "Reload",
@@ -103,7 +114,12 @@ impl Command {
     /// Where the answer goes.
     pub fn reply(self) -> oneshot::Sender<Result<Done, UnitError>> {
         match self {
-            Self::Start(_, reply) | Self::Stop(_, reply) | Self::Restart(_, reply) | Self::SetLimits(_, _, reply) | Self::Reload(reply) => reply,
+            Self::Start(_, reply)
+            | Self::Stop(_, reply)
+            | Self::Restart(_, reply)
+            | Self::SetLimits(_, _, reply)
+            | Self::Target { reply, .. }
+            | Self::Reload(reply) => reply,
         }
     }
 }
@@ -180,6 +196,19 @@ impl Units {
     /// Names the slice and what its supervisor said.
     pub async fn set_limits(&self, name: &InstanceName, limits: Limits) -> Result<Done, UnitError> {
         self.ask(name.slice(), "SetUnitProperties", |reply| Command::SetLimits(name.clone(), limits, reply)).await
+    }
+
+    /// Starts or stops a team's target, and waits until that is done. Without one there is nothing to do.
+    ///
+    /// # Errors
+    /// Names the target and what its supervisor said.
+    pub async fn target(&self, team: &TeamName, up: bool) -> Result<Done, UnitError> {
+        if self.supervisor != "systemd" {
+            // The generator makes them, and a user's systemd has none.
+            return Ok(Done::Unchanged);
+        }
+        let method = if up { "StartUnit" } else { "StopUnit" };
+        self.ask(team.target(), method, |reply| Command::Target { team: team.clone(), up, reply }).await
     }
 
     /// Lets the supervisor read its configuration again.

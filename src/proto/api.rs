@@ -1,5 +1,12 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
+mod locks;
+
+pub use locks::*;
+mod teams;
+
+pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -40,9 +47,10 @@ pub struct Task {
     pub kind: String,
     /// One line.
     pub title: String,
-    /// `pending`, `assigned`, `running`, `succeeded`, `failed` or `cancelled`.
+    /// `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
-    /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`.
+    /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`,
+    /// `verify-failed`, `worktree`, `publish`.
     pub reason: Option<String>,
     /// A sentence: why it failed, what it waits for, what it is doing.
     pub detail: String,
@@ -135,6 +143,60 @@ pub struct Attempt {
     pub oom_kills: Option<u64>,
     /// The agent's last words.
     pub text: String,
+    /// What it left in its repository, if its instance has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
+}
+
+/// What an attempt left in its repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Work {
+    /// The repository's name in the configuration.
+    pub repository: String,
+    /// The task's branch.
+    pub branch: String,
+    /// The commit that it started from.
+    pub base: Option<String>,
+    /// The branch's tip at the end.
+    pub head: Option<String>,
+    /// Commits between the two.
+    pub commits: u32,
+    /// The files that differ between the two, at most 1000.
+    pub files: Vec<ChangedFile>,
+    /// How many more there are.
+    pub more_files: u32,
+    /// The ref that keeps what could not be committed.
+    pub rescue: Option<String>,
+    /// How the check of the work went, if there was one.
+    pub verify: Option<Verification>,
+    /// The remote that took the branch.
+    pub pushed_to: Option<String>,
+    /// Why the remote did not take it.
+    pub push_refused: Option<String>,
+    /// What the worktree takes on disk.
+    pub disk_bytes: Option<u64>,
+}
+
+/// A file that differs from the base.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedFile {
+    /// `A`, `M`, `D` or `T`.
+    pub status: String,
+    /// Where, from the repository's root.
+    pub path: String,
+}
+
+/// How the check of the work went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Verification {
+    /// Whether the last run passed.
+    pub passed: bool,
+    /// How often it was run.
+    pub runs: u32,
+    /// How the last run ended, in words.
+    pub ended: String,
+    /// The last of its output.
+    pub output: String,
 }
 
 /// Tokens by kind.
@@ -187,6 +249,11 @@ pub struct InstanceDetail {
     /// As in lists.
     #[serde(flatten)]
     pub instance: Instance,
+    /// Its short stable ID, which is in the names of its branches.
+    #[serde(default)]
+    pub id: String,
+    /// Its repository in the configuration, if its directory is a worktree of one.
+    pub repository: Option<String>,
     /// Its unit.
     pub unit: String,
     /// Its directory.

@@ -5,6 +5,8 @@
 //! acknowledges it, and is sent again after a reconnection. `Progress` is sent as it comes and may be lost.
 
 use crate::core::attempt::Report;
+use crate::core::checkout::Checkout;
+use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
 use crate::core::message::MessageId;
 use crate::core::profile::Profile;
@@ -78,6 +80,13 @@ pub enum Event {
         attempt: AttemptId,
         /// The message.
         message: MessageId,
+    },
+    /// The attempt has come to another stage.
+    Entered {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Which.
+        stage: Stage,
     },
     /// The attempt is over and no process of it is left.
     Finished {
@@ -158,4 +167,7 @@ pub struct Work {
     pub max_turns: Option<u32>,
     /// Which agent, and how.
     pub profile: Profile,
+    /// The repository to work in; without one it works in the instance's directory as that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<Box<Checkout>>,
 }

@@ -3,6 +3,7 @@
 use super::descendants;
 use super::largest::Largest;
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
+use crate::core::limits::{Limits, MemoryLimit};
 use crate::core::usage::KernelUsage;
 use crate::platform::cgroup::{self, Group};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -48,9 +49,35 @@ impl Confinement {
     /// # Errors
     /// Names the directory; also if a left-over group still has processes.
     pub(super) fn cell(&self, attempt: AttemptId) -> io::Result<Cell> {
+        self.named(group_name(attempt.task))
+    }
+
+    /// A fresh cell for the check of a task's work, with at most that memory, bytes.
+    ///
+    /// # Errors
+    /// Names the directory or the file.
+    pub(super) fn check(&self, attempt: AttemptId, memory: Option<u64>) -> io::Result<Cell> {
+        let cell = self.named(format!("{CHECK}{}", attempt.task))?;
+        if let (Kind::Group { group, .. }, Some(bytes)) = (&cell.kind, memory) {
+            let limits = Limits { memory: Some(MemoryLimit::Bytes(bytes)), swap: Some(MemoryLimit::Bytes(0)), ..Limits::default() };
+            if let Err(error) = group.set_limits(&limits, cgroup::host_memory()) {
+                tracing::warn!("the check's memory is bounded by the instance's alone: {error}");
+            }
+        }
+        Ok(cell)
+    }
+
+    /// A fresh cell for work on the worktree while there is no task.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub(super) fn errand(&self) -> io::Result<Cell> {
+        self.named(ERRAND.to_owned())
+    }
+
+    fn named(&self, name: String) -> io::Result<Cell> {
         match self {
             Self::Cgroup(delegated) => {
-                let name = group_name(attempt.task);
                 Group::at(delegated.path().join(&name)).remove()?;
                 let group = delegated.child(&name)?;
                 if let Err(error) = group.set_oom_group() {
@@ -64,22 +91,33 @@ impl Confinement {
 
     /// What an earlier runner left of an attempt's group, if anything.
     pub(super) fn leftover(&self, task: TaskId) -> Option<Cell> {
+        self.leftover_named(&group_name(task))
+    }
+
+    /// What an earlier runner left of a group, if anything.
+    pub(super) fn leftover_named(&self, name: &str) -> Option<Cell> {
         let Self::Cgroup(delegated) = self else { return None };
-        let name = group_name(task);
+        let name = name.to_owned();
         let group = Group::at(delegated.path().join(&name));
         group.path().is_dir().then_some(Cell::new(Kind::Group { group, name }))
     }
 
-    /// The tasks whose groups are still there.
-    pub(super) fn leftovers(&self) -> Vec<TaskId> {
+    /// The groups of tasks, checks and errands that are still there.
+    pub(super) fn leftovers(&self) -> Vec<String> {
         let Self::Cgroup(delegated) = self else { return Vec::new() };
         let entries = std::fs::read_dir(delegated.path()).into_iter().flatten().filter_map(Result::ok);
-        entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("task-")?.parse().ok()).map(TaskId).collect()
+        let ours = |name: &String| name == ERRAND || [TASK, CHECK].iter().any(|kind| name.strip_prefix(kind).is_some_and(|n| n.parse::<i64>().is_ok()));
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(ours).collect()
     }
 }
 
+/// What the groups are called: of tasks and of their checks by their numbers, and the one of errands.
+const TASK: &str = "task-";
+const CHECK: &str = "verify-";
+const ERRAND: &str = "worktree";
+
 fn group_name(task: TaskId) -> String {
-    format!("task-{task}")
+    format!("{TASK}{task}")
 }
 
 /// The group of this instance's unit, if this process runs in it: then `Delegate=yes` made it ours (systemd.resource-control(5)).

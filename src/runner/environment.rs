@@ -2,7 +2,7 @@
 
 use super::settings::{self, Settings};
 use crate::core::ids::AttemptId;
-use crate::core::profile::Profile;
+use crate::proto::link::Work;
 use nix::unistd::{AccessFlags, User, access, geteuid};
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -10,10 +10,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Where programs are looked for when the runner has no PATH itself.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 
 /// All variables of the agent. The profile's go over the agent's own, those over ours, but for the marks.
-pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, &str)], attempt: AttemptId) -> BTreeMap<OsString, OsString> {
+pub(super) fn variables(settings: &Settings, work: &Work, agent: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
+    let (profile, attempt) = (&work.profile, work.attempt);
     let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| geteuid().to_string(), |u| u.name);
     let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|s| Path::new(s).exists()).unwrap_or("/bin/sh");
     let inherited = |key: &str, default: &str| std::env::var_os(key).filter(|v| !v.is_empty()).unwrap_or_else(|| default.into());
@@ -28,6 +30,11 @@ pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, 
     add("SHELL", shell.into());
     add("TMPDIR", settings.state.join("tmp").into());
     add("CLAUDE_CONFIG_DIR", settings.state.join("claude").into());
+    if let Some(checkout) = &work.checkout {
+        for (key, value) in checkout.caches.iter().flat_map(|cache| cache.variables(&checkout.caches_directory)) {
+            add(key, value.into());
+        }
+    }
     if let Some((key, secret)) = &settings.credential {
         add(key, secret.expose_secret().into());
     }
@@ -39,8 +46,19 @@ pub(super) fn variables(settings: &Settings, profile: &Profile, agent: &[(&str, 
     }
     add("CLAUDED_SOCKET", settings.api().into());
     add("CLAUDED_TASK", attempt.task.to_string().into());
+    // For claudectl: where clauded is, and which files are the instance's.
+    add("CLAUDED_WORKTREE", settings.directory.clone().into());
     for (key, value) in marks(settings, attempt) {
         add(key, value);
+    }
+    set
+}
+
+/// The variables of the check of its work: the same, but for the agent's login, which is nothing to the repository's tests.
+pub(super) fn of_check(settings: &Settings, work: &Work) -> BTreeMap<OsString, OsString> {
+    let mut set = variables(settings, work, &[]);
+    if let Some((key, _)) = &settings.credential {
+        set.remove(&OsString::from(key));
     }
     set
 }
@@ -74,7 +92,8 @@ pub(super) fn program(name: &str, path: &str) -> Result<PathBuf, String> {
 mod tests {
     use super::*;
     use crate::core::ids::TaskId;
-    use crate::runner::task::tests::profile;
+    use crate::core::profile::Profile;
+    use crate::runner::task::tests::{profile, work};
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -100,7 +119,8 @@ mod tests {
         };
         let settings = Settings::load(&["a-b".into()], given).expect("settings");
         let profile = Profile { environment: [("TERM".to_owned(), "xterm".to_owned())].into(), ..profile(&["x"]) };
-        let set = variables(&settings, &profile, &[("TERM", "vt100"), ("QUIET", "1")], AttemptId { task: TaskId(3), number: 2 });
+        let work = Work { attempt: AttemptId { task: TaskId(3), number: 2 }, ..work(profile, "x") };
+        let set = variables(&settings, &work, &[("TERM", "vt100"), ("QUIET", "1")]);
         let get = |key: &str| set.get(&OsString::from(key)).and_then(|v| v.to_str());
         assert_eq!((get("TERM"), get("QUIET"), get("CLAUDED_ATTEMPT"), get("CLAUDED_TASK")), (Some("xterm"), Some("1"), Some("3.2"), Some("3")));
         assert_eq!((get("CLAUDED_INSTANCE"), get("CARGO_MANIFEST_DIR")), (Some("a-b"), None));

@@ -28,7 +28,7 @@ pub(super) enum LeftoverError {
     /// A process of an earlier attempt cannot be signalled or watched.
     #[error("end what is left of attempt {attempt}: {source}")]
     End {
-        /// The attempt, or the task of a group without a record.
+        /// The attempt, or a group without a record.
         attempt: String,
         /// The system's answer.
         source: io::Error,
@@ -36,7 +36,7 @@ pub(super) enum LeftoverError {
     /// A process of an earlier attempt lives on.
     #[error("processes of attempt {attempt} do not die: {pids:?}; nothing new is started beside them")]
     Alive {
-        /// The attempt, or the task of a group without a record.
+        /// The attempt, or a group without a record.
         attempt: String,
         /// Who.
         pids: Vec<u32>,
@@ -66,9 +66,9 @@ pub(super) async fn clear(settings: &Settings, confinement: &Confinement, record
         }
         reported.push(attempt);
     }
-    for task in confinement.leftovers() {
-        if let Some(cell) = confinement.leftover(task) {
-            end(task.to_string(), &cell).await?;
+    for name in confinement.leftovers() {
+        if let Some(cell) = confinement.leftover_named(&name) {
+            end(name, &cell).await?;
             cell.remove();
         }
     }

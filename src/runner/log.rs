@@ -62,6 +62,12 @@ impl AttemptLog {
         self.line(json!({"stream": "stderr", "text": String::from_utf8_lossy(bytes)}).to_string().as_bytes());
     }
 
+    /// A line of the check of its work.
+    pub(super) fn check(&mut self, line: &Line<'_>) {
+        let (Line::Whole(bytes) | Line::Cut { head: bytes, .. }) = line;
+        self.line(json!({"stream": "verify", "text": String::from_utf8_lossy(bytes)}).to_string().as_bytes());
+    }
+
     /// A remark of the runner's own.
     pub(super) fn note(&mut self, text: &str) {
         self.line(json!({"stream": "clauded", "text": text}).to_string().as_bytes());

@@ -1,12 +1,14 @@
 //! Supervises one instance: one task at a time, in its own sub-cgroup, reported through the link, spooled while nobody listens.
 
 mod agent;
+mod check;
 mod confine;
 mod descendants;
 mod doorbell;
 mod drain;
 mod durable;
 mod environment;
+mod hooks;
 mod largest;
 mod leftovers;
 mod link;
@@ -20,6 +22,7 @@ mod status;
 mod supervisor;
 mod task;
 mod watch;
+mod worktree;
 
 use crate::platform::journal;
 use settings::{Settings, SettingsError};

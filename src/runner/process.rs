@@ -58,7 +58,7 @@ impl Process {
             Ok(meta) if !meta.is_dir() => return Err(format!("its directory {} is not a directory", directory.display())),
             Ok(_) => {}
         }
-        let variables = environment::variables(settings, profile, agent.environment(), work.attempt);
+        let variables = environment::variables(settings, work, agent.environment());
         let (name, first) = profile.command.split_first().ok_or_else(|| format!("profile {} has an empty command", profile.name))?;
         let path = variables.get(std::ffi::OsStr::new("PATH")).map(|p| p.to_string_lossy()).unwrap_or_default();
         let program = environment::program(name, &path)?;

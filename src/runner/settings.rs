@@ -1,7 +1,9 @@
 //! What the runner is told: its argument and its environment, checked once, at the start.
 
 use super::durable::{self, FileError};
+use super::hooks;
 use crate::config::Paths;
+use crate::core::checkout::Origin;
 use crate::core::ids::{InstanceName, InvalidName, InvocationId};
 use nix::unistd::{AccessFlags, access};
 use secrecy::SecretString;
@@ -19,8 +21,10 @@ const CREDENTIAL_FILE: &str = "agent-credential";
 pub(super) struct Settings {
     /// The instance.
     pub(super) name: InstanceName,
-    /// Its working directory: it exists and can be entered.
+    /// Its working directory: it exists and can be entered, or is a worktree that is made when the runner runs.
     pub(super) directory: PathBuf,
+    /// The repository that it is a worktree of.
+    pub(super) origin: Option<Origin>,
     /// The instance's own state.
     pub(super) state: PathBuf,
     /// The daemon's socket.
@@ -31,6 +35,8 @@ pub(super) struct Settings {
     pub(super) credential: Option<(String, SecretString)>,
     /// claudectl, which is also the agents' MCP server; `None` where it is not found.
     pub(super) ctl: Option<PathBuf>,
+    /// What Claude Code is given beside its own settings; `None` where there is no claudectl.
+    pub(super) hooks: Option<PathBuf>,
     /// A cgroup delegated by the process supervisor.
     pub(super) cgroup: Option<PathBuf>,
 }
@@ -77,17 +83,6 @@ pub(super) enum SettingsError {
     File(#[from] FileError),
 }
 
-/// claudectl as it is installed: beside the runner, or in `bin` where the runner is in `lib/clauded`.
-fn ctl(runner: &Path) -> Option<PathBuf> {
-    let directory = runner.parent()?;
-    let installed = directory.parent().and_then(Path::parent).map(|prefix| prefix.join("bin"));
-    let found = [Some(directory.to_owned()), installed].into_iter().flatten().map(|place| place.join("claudectl")).find(|file| file.is_file());
-    if found.is_none() {
-        tracing::warn!("claudectl is neither in {} nor where packages put it; agents do without its tools", directory.display());
-    }
-    found
-}
-
 impl Settings {
     /// The API's socket, beside the link's.
     pub(super) fn api(&self) -> PathBuf {
@@ -118,7 +113,16 @@ impl Settings {
         let path = |key: &str, default: PathBuf| variable(key).filter(|v| !v.is_empty()).map_or(default, PathBuf::from);
         let root = path("CLAUDED_WORKTREE_ROOT", usual.instances.join("worktrees"));
         let directory = path("CLAUDED_DIRECTORY", root.join(name.as_str()));
-        usable(&directory, &name)?;
+        let said = [variable("CLAUDED_REPOSITORY"), variable("CLAUDED_REPOSITORY_SOURCE"), variable("CLAUDED_REPOSITORY_STORE"), variable("CLAUDED_BASE")];
+        let origin = Origin::from_values(said.map(|value| value.and_then(|value| value.into_string().ok())));
+        let origin = origin.map_err(|(key, why)| SettingsError::Variable { variable: key, value: variable(key).unwrap_or_default(), why })?;
+        // git is told it as text.
+        let text = directory.to_str().is_some();
+        match &origin {
+            Some(_) if text => {}
+            Some(_) => return Err(SettingsError::Variable { variable: "CLAUDED_DIRECTORY", value: directory.into(), why: "is not UTF-8" }),
+            None => usable(&directory, &name)?,
+        }
         let invocation = match variable("INVOCATION_ID").filter(|v| !v.is_empty()) {
             Some(id) => id.to_str().and_then(|t| t.parse().ok()).ok_or(SettingsError::Variable {
                 variable: "INVOCATION_ID",
@@ -131,13 +135,17 @@ impl Settings {
         for part in ["claude", "home", "tmp", "attempts", "spool", "logs"] {
             durable::directory(&state.join(part))?;
         }
+        let path_of_programs = variable("PATH").unwrap_or_default();
+        let claudectl = hooks::claudectl(std::env::current_exe().ok().as_deref(), &path_of_programs.to_string_lossy());
         Ok(Self {
+            hooks: claudectl.as_ref().map(|claudectl| hooks::write(&state, claudectl)).transpose()?,
+            ctl: claudectl,
             credential: credential(&variable)?,
             link: path("CLAUDED_LINK", usual.link_socket()),
-            ctl: std::env::current_exe().ok().and_then(|runner| ctl(&runner)),
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),
             name,
             directory,
+            origin,
             state,
             invocation,
         })

@@ -9,6 +9,7 @@ use super::status::{Status, roughly};
 use super::task::{self, Inbox, Letter, Note, Place};
 use super::{Fatal, durable, leftovers};
 use crate::core::attempt::{Ended, Reason};
+use crate::core::delivery::Stage;
 use crate::core::ids::AttemptId;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::StopCause;
@@ -40,8 +41,8 @@ struct Current {
     orders: mpsc::Sender<StopCause>,
     letters: mpsc::UnboundedSender<Letter>,
     progress: Option<Box<Progress>>,
-    /// Why it does not end, as long as that is so.
-    stuck: Option<String>,
+    /// What the runner itself does for it, or why it does not end, as long as that is so.
+    aside: Option<String>,
 }
 
 struct Supervisor {
@@ -55,6 +56,8 @@ struct Supervisor {
     tasks: JoinSet<()>,
     notes: mpsc::Sender<Note>,
     ended: VecDeque<AttemptId>,
+    /// What is being done to the worktree, or why it cannot be used, while there is no task.
+    worktree: Option<String>,
     /// Attempts whose end is not on disk yet, and whose record must stay until it is.
     recorded: Vec<AttemptId>,
     spool_again: Option<Instant>,
@@ -75,7 +78,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
     let records = Records::new(&settings.state);
     let mut spool = Spool::open(&settings.state)?;
     let recorded = leftovers::clear(&settings, &confinement, &records, &mut spool).await?;
-    let place = Place { settings: Arc::new(settings), confinement: Arc::new(confinement), records };
+    let place = Place { worktree: Arc::default(), settings: Arc::new(settings), confinement: Arc::new(confinement), records };
 
     let (notes, mut noted) = mpsc::channel(64);
     let (sender, mut heard) = mpsc::channel(16);
@@ -90,12 +93,14 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
         tasks: JoinSet::new(),
         notes,
         ended: VecDeque::new(),
+        worktree: None,
         recorded,
         spool_again: None,
         stopping: None,
     };
     it.after_spooling();
     it.status.ready("idle; waits for clauded");
+    it.prepare();
     let mut watchdog = sd_notify::watchdog_enabled().filter(|d| !d.is_zero()).map(|every| interval(every / 2));
     if let Some(watchdog) = &mut watchdog {
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,6 +154,7 @@ impl Supervisor {
         let text = match &self.current {
             Some(current) => running(current),
             None if self.stopping.is_some() => "stopping".to_owned(),
+            None if self.worktree.is_some() => format!("worktree: {}", self.worktree.as_deref().unwrap_or_default()),
             None if self.link.is_some() => "idle; waits for work".to_owned(),
             None => format!("idle; waits for clauded ({})", self.alone),
         };
@@ -242,7 +248,7 @@ impl Supervisor {
             orders,
             letters,
             progress: None,
-            stuck: None,
+            aside: None,
         });
         self.tasks.spawn(task::run(work, self.place.clone(), Inbox { orders: receiver, letters: post }, self.notes.clone()));
     }
@@ -273,7 +279,24 @@ impl Supervisor {
         });
     }
 
+    /// Begins to make the worktree before there is a task for it: a clone may take its time.
+    fn prepare(&mut self) {
+        if self.place.settings.origin.is_some() {
+            self.worktree = Some("looked at".to_owned());
+            let (place, notes) = (self.place.clone(), self.notes.clone());
+            self.tasks.spawn(task::prepare_worktree(place, notes));
+        }
+    }
+
     fn noted(&mut self, note: Note) {
+        match (&note, self.current.is_some()) {
+            (Note::Prepared(result), _) => self.worktree = result.clone().err(),
+            (Note::Doing(words), false) => self.worktree = Some(words.clone()),
+            _ => {}
+        }
+        if self.current.is_none() {
+            self.show();
+        }
         let Some(current) = &mut self.current else { return };
         let attempt = current.attempt;
         match note {
@@ -281,10 +304,20 @@ impl Supervisor {
             Note::Taken(message) => self.spool(Event::Delivered { attempt, message }),
             Note::Progress(progress) => {
                 current.progress = Some(progress.clone());
-                current.stuck = None;
+                current.aside = None;
                 self.say(FromRunner::Progress(*progress));
             }
-            Note::Stuck(why) => current.stuck = Some(why),
+            Note::Stuck(why) => current.aside = Some(why),
+            Note::Doing(words) => current.aside = Some(words),
+            Note::Prepared(_) => {}
+            Note::Entered(stage) => {
+                current.aside = match stage {
+                    Stage::Running => None,
+                    Stage::Verifying => Some("its work is checked".to_owned()),
+                    Stage::Publishing => Some("its work is committed".to_owned()),
+                };
+                self.spool(Event::Entered { attempt, stage });
+            }
             Note::Finished(report) => {
                 tracing::info!(%attempt, "attempt {attempt} {}: {}", report.ended.name(), report.detail);
                 self.current = None;
@@ -324,7 +357,7 @@ impl Supervisor {
 /// What the running attempt is doing, in words.
 fn running(current: &Current) -> String {
     let elapsed = roughly(current.began.elapsed());
-    if let Some(why) = &current.stuck {
+    if let Some(why) = &current.aside {
         return format!("task {} \"{}\": {why}, {elapsed}", current.attempt.task, current.title);
     }
     match &current.progress {

@@ -9,7 +9,9 @@ use super::records::{Record, Records};
 use super::sessions::Sessions;
 use super::settings::Settings;
 use super::watch::Watch;
+use super::worktree::Begun;
 use crate::core::attempt::{Ended, Exit, Reason, Report};
+use crate::core::delivery::{Delivery, Stage, Verification};
 use crate::core::ids::SessionId;
 use crate::core::message::MessageId;
 use crate::core::usage::KernelUsage;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use uuid::Uuid;
 
@@ -36,6 +38,8 @@ const STUCK: Duration = Duration::from_secs(10);
 /// What the attempt needs from its runner.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
+    /// Held by whoever works in the worktree.
+    pub(super) worktree: Arc<Mutex<()>>,
     /// Where things are.
     pub(super) settings: Arc<Settings>,
     /// How tasks are confined.
@@ -58,6 +62,12 @@ pub(super) enum Note {
     },
     /// Its agent has taken that message.
     Taken(MessageId),
+    /// It has come to another stage.
+    Entered(Stage),
+    /// What the runner itself is doing, in words: its git's progress.
+    Doing(String),
+    /// The worktree is ready for tasks, or why it is not.
+    Prepared(Result<(), String>),
     /// How it is doing.
     Progress(Box<Progress>),
     /// Processes of it do not die, and that is why it does not end.
@@ -90,7 +100,8 @@ pub(super) struct Inbox {
 pub(super) async fn run(work: Work, place: Place, inbox: Inbox, notes: mpsc::Sender<Note>) {
     let started = Timestamp::now();
     let sessions = Sessions::new(&place.settings.state);
-    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), place.settings.mcp());
+    let (hooks, mcp) = (place.settings.hooks.as_deref(), place.settings.mcp());
+    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), hooks, mcp);
     let record = Record { attempt: work.attempt, session: agent.session(), started, stopping: false };
     // Nothing may run that a successor would not know of.
     let prepared = place.records.write(&record).map_err(|e| e.to_string());
@@ -100,7 +111,10 @@ pub(super) async fn run(work: Work, place: Place, inbox: Inbox, notes: mpsc::Sen
             let log = AttemptLog::new(&place.settings.state, work.attempt, work.profile.log_max);
             let watch = Watch::new(&work.profile, work.timeout, Instant::now());
             let told = Told { at: Instant::now(), condition: Condition::default(), log_bytes: 0 };
-            Attempt { work, place, agent, cell, log, watch, inbox, given: Vec::new(), notes: notes.clone(), stop: None, told, record }.live(&sessions).await
+            let notes = notes.clone();
+            let (begun, check, stage) = (None, None, Stage::Running);
+            let given = Vec::new();
+            Attempt { work, place, agent, cell, log, watch, inbox, given, notes, stop: None, told, record, begun, check, stage }.live(&sessions).await
         }
         Err(error) => not_started(record, error, KernelUsage::default()),
     };
@@ -124,6 +138,7 @@ pub(super) fn unheard(record: Record, ended: Ended, detail: String, kernel: Kern
         agent: Default::default(),
         kernel,
         text: String::new(),
+        work: None,
     }
 }
 
@@ -148,10 +163,27 @@ struct Attempt {
     stop: Option<StopCause>,
     told: Told,
     record: Record,
+    /// What it began with in its repository, if it has one.
+    begun: Option<Begun>,
+    /// How the last check of its work went.
+    check: Option<Verification>,
+    stage: Stage,
 }
 
 impl Attempt {
     async fn live(mut self, sessions: &Sessions) -> Report {
+        let worktree = Arc::clone(&self.place.worktree);
+        let held = self.unless_stopped(worktree.lock()).await;
+        let checked_out = match held.is_ok() {
+            true => self.check_out().await,
+            false => Err(self.stopped_early()),
+        };
+        if let Err((ended, detail)) = checked_out {
+            self.end_rest().await;
+            let kernel = self.cell.usage();
+            self.cell.remove();
+            return unheard(self.record, ended, detail, kernel);
+        }
         let mut first = true;
         let exit = loop {
             let ended = self.process(first).await;
@@ -166,7 +198,12 @@ impl Attempt {
             };
             first = false;
             let again = if self.stop.is_none() { self.agent.again(exit) } else { None };
-            let Some(why) = again else { break exit };
+            let Some(why) = again else {
+                if self.passes(exit).await {
+                    break exit;
+                }
+                continue;
+            };
             tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent is started once more: {why}", self.work.attempt);
             self.log.note(why);
             self.note_session();
@@ -176,7 +213,10 @@ impl Attempt {
         {
             tracing::warn!("the session's account is lost; a resumed task may be charged twice for it: {error}");
         }
-        self.report(exit)
+        let (mut ended, mut detail) = self.verdict(exit);
+        let work = self.hand_in(&mut ended, &mut detail).await;
+        self.end_rest().await;
+        self.report(exit, ended, detail, work)
     }
 
     /// A successor is to resume the session that is really used.
@@ -203,6 +243,7 @@ impl Attempt {
         for (letter, _) in self.given.iter().filter(|(_, taken)| !taken) {
             process.say(self.agent.message(letter.uuid, &letter.text));
         }
+        self.watch.heard(Instant::now());
         self.after_output(&mut process);
         let (mut out, mut err) = (Lines::new(LINE_MAX), Lines::new(super::drain::HEAD));
         let (mut out_buffer, mut err_buffer) = (vec![0; 64 << 10], vec![0; 8 << 10]);
@@ -347,26 +388,33 @@ impl Attempt {
 
     /// Ends whoever is left of the task. Does not give up: as long as one lives, the task has not ended.
     async fn end_rest(&self) {
+        self.end_all(&self.cell).await;
+    }
+
+    async fn end_all(&self, cell: &Cell) {
         loop {
-            let why = match timeout(STUCK, self.cell.end()).await {
+            let why = match timeout(STUCK, cell.end()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     error.to_string()
                 }
-                Err(_) => format!("processes {:?} do not die", self.cell.pids()),
+                Err(_) => format!("processes {:?} do not die", cell.pids()),
             };
             tracing::error!(attempt = %self.work.attempt, "attempt {}: its processes do not end: {why}", self.work.attempt);
             let _ = self.notes.send(Note::Stuck(why)).await;
         }
     }
 
-    fn report(mut self, exit: Exit) -> Report {
+    /// The verdict on what the agent did.
+    fn judged(&self, exit: Exit) -> (Ended, String) {
+        let agent = self.agent.verdict(exit);
+        judge(&Facts { spawn_error: None, stop: self.stop, oom_kills: self.cell.usage().oom_kills.unwrap_or(0), exit: Some(exit), agent })
+    }
+
+    fn report(mut self, exit: Exit, ended: Ended, mut detail: String, work: Option<Box<Delivery>>) -> Report {
         self.cell.sample();
         let kernel = self.cell.usage();
-        let agent = self.agent.verdict(exit);
-        let facts = Facts { spawn_error: None, stop: self.stop, oom_kills: kernel.oom_kills.unwrap_or(0), exit: Some(exit), agent };
-        let (ended, mut detail) = judge(&facts);
         if ended.reason() == Some(Reason::Oom) {
             detail.push_str(&format!(" ({})", self.cell.memory_in_words(kernel.memory_peak)));
         }
@@ -384,17 +432,21 @@ impl Attempt {
             agent: self.agent.condition().usage.clone(),
             kernel,
             text: self.agent.last_words(),
+            work,
         }
     }
 }
 
-fn exit(status: ExitStatus) -> Exit {
+pub(super) fn exit(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(number)) => Exit::Signal(number),
         (None, None) => Exit::Code(-1),
     }
 }
+
+mod repository;
+pub(super) use repository::prepare_worktree;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "a program of the tests; `Value` answers null for what it does not have")]
 
 mod flags;
+mod hooks;
 mod output;
 mod script;
 mod session;
@@ -206,6 +207,13 @@ impl<'a> Turn<'a> {
             Directive::Turns(n) => (0..*n).for_each(|_| self.output.tool(self.session, "Bash", "true")),
             Directive::Write(file, text) => self.write(file, text, false),
             Directive::Append(file, text) => self.write(file, text, true),
+            Directive::Edit(file, text) => match hooks::run(self.flags, &self.session.id, "PreToolUse", file) {
+                Some(reason) => self.output.text(self.session, &format!("PreToolUse:Write hook error: {reason}")),
+                None => {
+                    self.write(file, text, false);
+                    hooks::run(self.flags, &self.session.id, "PostToolUse", file);
+                }
+            },
             Directive::Pid(file) => self.write(file, &std::process::id().to_string(), false),
             Directive::Once(directive) => return self.perform(directive, prompt),
             Directive::Sleep(time) => {

@@ -10,6 +10,7 @@ pub(crate) struct Flags {
     pub permission_mode: String,
     pub max_turns: Option<u64>,
     pub max_budget: Option<f64>,
+    pub settings: Option<String>,
 }
 
 impl Flags {
@@ -27,6 +28,7 @@ impl Flags {
                     other => return Err(format!("option '{flag}' argument '{other}' is not spoken here")),
                 },
                 "--setting-sources" | "--append-system-prompt" | "--mcp-config" | "--allowedTools" => drop(value()?),
+                "--settings" => flags.settings = Some(value()?),
                 "--session-id" => flags.session = Some(value()?),
                 "--resume" => flags.resume = Some(value()?),
                 "--model" => flags.model = value()?,

@@ -73,6 +73,8 @@ fn snapshot(groups: &[PathBuf]) -> Snapshot {
         instances: instances.collect(),
         fleet: None,
         tasks: BTreeMap::new(),
+        locks: 0,
+        lock_waits: 0,
         holds: BTreeMap::new(),
     }
 }

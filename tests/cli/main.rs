@@ -12,6 +12,7 @@ mod fleet;
 mod harness;
 mod likeness;
 mod limits;
+mod locks;
 mod messages;
 mod program;
 mod reply;

@@ -167,6 +167,7 @@ fn supervisor(kind: Kind, directory: &std::path::Path, configured: &Arc<Mutex<Li
         Kind::Process => {
             let (configured, fleet) = (configured.clone(), configured.clone());
             let launch = move |_: &InstanceName| Launch {
+                around: Vec::new(),
                 program: vec![own_executable()],
                 environment: [(MARK.to_owned(), "1".to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
                 limits: *configured.lock().expect("not poisoned"),

@@ -4,9 +4,11 @@
 mod audit;
 mod bad_days;
 mod chaos;
+mod locks;
 mod messages;
 mod metrics;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod tasks;
+mod teams;
 mod world;

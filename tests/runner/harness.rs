@@ -234,6 +234,7 @@ impl Host {
             budget: None,
             max_turns: None,
             profile,
+            checkout: None,
         }
     }
 

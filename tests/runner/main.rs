@@ -6,7 +6,10 @@ mod bad_days;
 mod ending;
 mod harness;
 mod link;
+mod repository;
 mod samples;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod work;
+mod worktree_bad_days;
+mod worktrees;

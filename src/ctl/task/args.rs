@@ -79,7 +79,7 @@ pub(in crate::ctl) struct Add {
 #[derive(Debug, Args)]
 pub(in crate::ctl) struct List {
     /// Only in this state
-    #[arg(long, value_name = "STATE", value_parser = ["pending", "assigned", "running", "succeeded", "failed", "cancelled"])]
+    #[arg(long, value_name = "STATE", value_parser = ["pending", "assigned", "running", "verifying", "publishing", "succeeded", "failed", "cancelled"])]
     pub(in crate::ctl) state: Option<String>,
     /// Only for or on this instance
     #[arg(long, value_name = "NAME")]

@@ -4,8 +4,11 @@ use crate::ctl::client::{Client, decode};
 use crate::ctl::failure::{Failure, Outcome};
 use crate::ctl::output::{Screen, Style};
 use crate::ctl::quantity::{age, between, bytes, clean, dollars, line, span};
-use crate::proto::api::{Attempt, TaskDetail};
+use crate::proto::api::{Attempt, TaskDetail, Work};
 use jiff::Timestamp;
+
+/// How many changed files are shown; `-o json` has more.
+const FILES_SHOWN: usize = 20;
 
 /// `claudectl task show`
 pub(super) async fn run(client: &Client, screen: &Screen, id: i64) -> Result<Outcome, Failure> {
@@ -92,14 +95,89 @@ fn words(style: Style, a: &Attempt) -> String {
     };
     let kills = a.oom_kills.filter(|n| *n > 0).map(|n| format!("{n} processes killed for want of memory")).unwrap_or_default();
     let ended: Vec<String> = [clean(&a.detail), exit, kills].into_iter().filter(|t| !t.is_empty()).collect();
-    let fields = style.fields(&[("Ended", ended.join("; ")), ("Session", a.session.clone().unwrap_or_default()), ("Said", clean(a.text.trim_end()))]);
+    let mut fields = vec![("Ended", ended.join("; ")), ("Session", a.session.clone().unwrap_or_default())];
+    fields.extend(a.work.iter().flat_map(work));
+    fields.push(("Said", clean(a.text.trim_end())));
+    let fields = style.fields(&fields);
     if fields.is_empty() { fields } else { format!("\nAttempt {}\n{fields}", a.number) }
+}
+
+/// What it left in its repository.
+fn work(work: &Work) -> Vec<(&'static str, String)> {
+    let short = |commit: &Option<String>| commit.as_deref().map(|c| clean(c).chars().take(10).collect::<String>()).unwrap_or_default();
+    let commits = match work.commits {
+        0 => format!("no commits since {}", short(&work.base)),
+        1 => format!("1 commit, {}..{}", short(&work.base), short(&work.head)),
+        n => format!("{n} commits, {}..{}", short(&work.base), short(&work.head)),
+    };
+    let mut files: Vec<String> = work.files.iter().take(FILES_SHOWN).map(|file| format!("{} {}", clean(&file.status), line(&file.path, 200))).collect();
+    let more = work.files.len().saturating_sub(FILES_SHOWN) + work.more_files as usize;
+    if more > 0 {
+        files.push(format!("and {more} more"));
+    }
+    let pushed = match (&work.pushed_to, &work.push_refused) {
+        (Some(remote), _) => format!("to {}", clean(remote)),
+        (None, Some(why)) => format!("refused: {}", clean(why)),
+        (None, None) => String::new(),
+    };
+    let check = work.verify.as_ref().map(|check| {
+        let verdict = if check.passed { "passed" } else { "failed" };
+        let runs = if check.runs == 1 { String::new() } else { format!(", run {} times", check.runs) };
+        let output = if check.passed { String::new() } else { format!("\n{}", clean(last_lines(&check.output))) };
+        format!("{verdict} ({}{runs}){output}", clean(&check.ended))
+    });
+    vec![
+        ("Branch", format!("{} in {}, {commits}", clean(&work.branch), clean(&work.repository))),
+        ("Changed", files.join("\n")),
+        ("Check", check.unwrap_or_default()),
+        ("Pushed", pushed),
+        ("Rescued", work.rescue.as_deref().map(|kept| format!("what was not committed is on {}", clean(kept))).unwrap_or_default()),
+    ]
+}
+
+/// The last twenty lines of an output.
+fn last_lines(text: &str) -> &str {
+    let text = text.trim_end();
+    let start = text.rmatch_indices('\n').nth(19).map_or(0, |(at, _)| at + 1);
+    text.get(start..).unwrap_or(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::api::TokenCounts;
+    use crate::proto::api::{ChangedFile, TokenCounts, Verification};
+
+    #[test]
+    fn what_an_attempt_left_in_its_repository() {
+        let attempt = Attempt {
+            number: 1,
+            work: Some(Work {
+                repository: "shop".into(),
+                branch: "claude-1234abcd/feat/user-auth".into(),
+                base: Some("0123456789abcdef".into()),
+                head: Some("fedcba9876543210".into()),
+                commits: 2,
+                files: (0..21).map(|n| ChangedFile { status: "M".into(), path: format!("src/{n}\u{1b}[31m") }).collect(),
+                more_files: 4,
+                rescue: Some("refs/clauded/rescue/a/1.1".into()),
+                verify: Some(Verification { passed: false, runs: 3, ended: "exit status 2".into(), output: "x\n".repeat(30) }),
+                push_refused: Some("protected branch".into()),
+                ..Work::default()
+            }),
+            ..Attempt::default()
+        };
+        let text = words(Style::default(), &attempt);
+        for part in [
+            "Branch: claude-1234abcd/feat/user-auth in shop, 2 commits, 0123456789..fedcba9876",
+            "and 5 more",
+            "Check: failed (exit status 2, run 3 times)",
+            "Pushed: refused: protected branch",
+            "Rescued: what was not committed is on refs/clauded/rescue/a/1.1",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains('\u{1b}') && text.matches("src/").count() == 20 && text.lines().filter(|line| line.trim() == "x").count() == 20, "{text}");
+    }
 
     #[test]
     fn a_task_with_its_attempt() {

@@ -45,8 +45,18 @@ fn says(to: &Outbox, seq: u64, event: Event) -> Input {
 fn success() -> Event {
     let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::now());
     let (agent, kernel) = (AgentUsage::default(), KernelUsage::default());
-    let report =
-        Report { ended: Ended::Succeeded, detail: String::new(), exit: None, session: None, started, finished, agent, kernel, text: "done".to_owned() };
+    let report = Report {
+        ended: Ended::Succeeded,
+        detail: String::new(),
+        exit: None,
+        session: None,
+        started,
+        finished,
+        agent,
+        kernel,
+        text: "done".to_owned(),
+        work: None,
+    };
     Event::Finished { attempt: ATTEMPT, report: Box::new(report) }
 }
 

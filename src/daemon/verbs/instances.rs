@@ -5,7 +5,7 @@ use crate::config::{self, Config};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
 use crate::daemon::engine::Input;
-use crate::daemon::{scrape, view};
+use crate::daemon::{checkout, scrape, view};
 use crate::http::service::{Answer, Caller, Instances, ServiceError};
 use crate::platform::units::{Done, UnitError};
 use crate::proto::api;
@@ -41,7 +41,7 @@ impl Verbs {
         Ok(api::Outcome { result: result.to_owned(), message })
     }
 
-    fn add_cgroup(&self, instance: &mut api::Instance, control_group: &str) -> Vec<api::Cap> {
+    pub(super) fn add_cgroup(&self, instance: &mut api::Instance, control_group: &str) -> Vec<api::Cap> {
         let Some(mount) = self.cgroups.as_deref().filter(|_| !control_group.is_empty()) else { return Vec::new() };
         let caps = view::caps(mount, control_group);
         view::add_usage(instance, &scrape::instance_group(mount, control_group), &caps);
@@ -76,6 +76,8 @@ impl Instances for Verbs {
                 let config = state.config.instance(&asked);
                 let detail = api::InstanceDetail {
                     instance: view::instance(state, &asked),
+                    id: checkout::id(&asked).to_string(),
+                    repository: config.repository,
                     unit: asked.unit(),
                     directory: config.directory.display().to_string(),
                     profile: config.profile,

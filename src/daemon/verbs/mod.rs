@@ -3,8 +3,10 @@
 mod audit;
 mod feeds;
 mod instances;
+mod locks;
 mod messages;
 mod tasks;
+mod teams;
 
 use super::engine::{Input, State};
 use super::identity::Identity;

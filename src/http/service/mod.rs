@@ -4,14 +4,18 @@
 mod audit;
 mod feeds;
 mod instances;
+mod locks;
 mod messages;
 mod tasks;
+mod teams;
 
 pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
+pub use locks::Locks;
 pub use messages::{MessageQuery, Messages};
 pub use tasks::{TaskQuery, Tasks};
+pub use teams::Teams;
 
 use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
@@ -55,6 +59,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Feeds + Audit + Messages {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit + Messages {}
 
-impl<T: Instances + Tasks + Feeds + Audit + Messages> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit + Messages> Service for T {}

@@ -2,12 +2,14 @@
 
 use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
+use crate::core::lock::LockId;
 use crate::core::message::MessageId;
-use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, MessageQuery, Messages, Role, ServiceError, TaskQuery, Tasks};
+use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, MessageQuery, Messages, Role, ServiceError, TaskQuery, Tasks, Teams};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use crate::proto::audit::{AuditCheck, AuditRow};
 use crate::proto::messages::{Letter, Message, NewBroadcast, NewHelp, NewMessage};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -103,6 +105,27 @@ impl Instances for Fake {
     }
 }
 
+impl Teams for Fake {
+    fn teams(&self) -> Answer<'_, Vec<api::Team>> {
+        ready(vec![api::Team { name: "t".into(), ..Default::default() }])
+    }
+    fn team(&self, name: InstanceName) -> Answer<'_, api::Team> {
+        ready(api::Team { name: name.to_string(), ..Default::default() })
+    }
+    fn team_up(&self, caller: Caller, name: InstanceName, wanted: api::TeamUp) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("up {name} {wanted:?} by {}", caller.description));
+        ready(api::TeamOutcome::default())
+    }
+    fn team_down(&self, _: Caller, name: InstanceName, wanted: api::TeamDown) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("down {name} {}", wanted.remove));
+        ready(api::TeamOutcome::default())
+    }
+    fn team_scale(&self, _: Caller, name: InstanceName, wanted: api::TeamScale) -> Answer<'_, api::TeamOutcome> {
+        self.did(format!("scale {name} {:?} {}", wanted.replicas, wanted.now));
+        ready(api::TeamOutcome::default())
+    }
+}
+
 impl Tasks for Fake {
     fn add_task(&self, _: Caller, new: api::NewTask) -> Answer<'_, api::Task> {
         self.did(format!("add {} for {:?}", new.prompt, new.instance));
@@ -173,6 +196,34 @@ impl Audit for Fake {
     }
     fn check_audit(&self) -> Answer<'_, AuditCheck> {
         ready(AuditCheck { intact: true, ..Default::default() })
+    }
+}
+
+impl Locks for Fake {
+    fn locks(&self, _: Caller) -> Answer<'_, api::LockTable> {
+        ready(api::LockTable::default())
+    }
+    fn acquire_lock(&self, caller: Caller, lock: api::NewLock, hung_up: BoxFuture<'static, ()>) -> Answer<'_, api::GivenLock> {
+        Box::pin(async move {
+            if lock.wait_seconds.is_some() {
+                self.entered.notify_one();
+                hung_up.await;
+                self.did("hung up".to_owned());
+                self.entered.notify_one();
+            }
+            self.did(format!("lock {:?} by {}", lock.path, caller.description));
+            Ok(api::GivenLock::default())
+        })
+    }
+    fn steal_lock(&self, _: Caller, _: api::NewLock) -> Answer<'_, api::GivenLock> {
+        ready(api::GivenLock::default())
+    }
+    fn release_locks(&self, _: Caller, _: api::ReleaseLocks) -> Answer<'_, api::Outcome> {
+        ready(done("released"))
+    }
+    fn transfer_lock(&self, _: Caller, id: LockId, to: api::TransferLock) -> Answer<'_, api::GivenLock> {
+        self.did(format!("transfer {id} to {}", to.instance));
+        ready(api::GivenLock::default())
     }
 }
 

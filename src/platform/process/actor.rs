@@ -73,6 +73,8 @@ pub(super) struct Supervisor {
     fleet: Option<Fleet>,
     /// What the fleet's group was last told.
     fleet_set: Limits,
+    /// What the groups around instances were last told.
+    around_set: BTreeMap<String, Limits>,
     slots: BTreeMap<InstanceName, Slot>,
     events: mpsc::UnboundedSender<UnitEvent>,
     ends: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
@@ -90,7 +92,19 @@ impl Supervisor {
         let ends = mpsc::unbounded_channel();
         let socket = Socket::bind(&around.notify)?;
         let adopted = records.all(&boot)?;
-        let mut supervisor = Self { settings, around, socket, records, boot, fleet, fleet_set: Limits::default(), slots: BTreeMap::new(), events, ends };
+        let mut supervisor = Self {
+            settings,
+            around,
+            socket,
+            records,
+            boot,
+            fleet,
+            fleet_set: Limits::default(),
+            around_set: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            events,
+            ends,
+        };
         if let Some(group) = supervisor.fleet.as_ref().and_then(|fleet| below_mount(&fleet.path())) {
             supervisor.report(UnitEvent::Fleet(group));
         }
@@ -147,6 +161,7 @@ impl Supervisor {
         self.slots.insert(name.clone(), slot);
         self.watch(&name, None);
         // The configuration may have changed while there was no daemon.
+        self.limit_around(&name);
         self.reload_limits(&name);
         let effects = match self.slots.get_mut(&name) {
             Some(slot) if stopping => slot.machine.stop(now),
@@ -180,10 +195,16 @@ impl Supervisor {
                 let _ = reply.send(outcome);
                 (name, Vec::new())
             }
+            Command::Target { reply, .. } => {
+                // There are no targets without systemd: a team is up when its members are.
+                let _ = reply.send(Ok(Done::Unchanged));
+                return;
+            }
             Command::Reload(reply) => {
                 // How to start an instance is asked at each start; the limits of those that run are what is older.
                 self.limit_fleet();
                 let names: Vec<_> = self.slots.keys().cloned().collect();
+                names.iter().for_each(|name| self.limit_around(name));
                 let changed = names.iter().filter(|name| self.reload_limits(name)).count() > 0;
                 let _ = reply.send(Ok(if changed { Done::Changed } else { Done::Unchanged }));
                 return;
@@ -218,7 +239,7 @@ impl Supervisor {
         slot.runner = None;
         let effects = slot.machine.ended(exit, now);
         self.apply(&name, effects);
-        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.slots.values().all(|slot| slot.runner.is_none())) {
+        if let Some(fleet) = &self.fleet {
             fleet.tidy();
         }
     }
@@ -281,10 +302,14 @@ impl Supervisor {
         let mut launch = (self.settings.launch)(name);
         let overrides = self.slots.get(name).map(|slot| slot.overrides).unwrap_or_default();
         launch.limits = overrides.or(launch.limits);
-        let group = self.fleet.as_ref().map(|fleet| fleet.instance(name)).transpose()?;
+        let group = self.fleet.as_ref().map(|fleet| fleet.instance(name, launch.around.iter().map(|(name, _)| name.as_str()))).transpose()?;
         if let Some(group) = &group {
-            // It may have been made a moment ago.
+            // They may have been made a moment ago.
             self.limit_fleet();
+            for (name, _) in &launch.around {
+                self.around_set.remove(name);
+            }
+            self.limit_around(name);
             if let Err(error) = group.set_limits(&launch.limits, host_memory()) {
                 tracing::warn!(instance = %name, %error, "some limits are not in force");
             }
@@ -339,6 +364,23 @@ impl Supervisor {
             tracing::warn!("[fleet.limits] are not all in force: {error}");
         }
         self.fleet_set = wanted;
+    }
+
+    /// Puts the limits of the groups around an instance on them, as far as they are there.
+    fn limit_around(&mut self, name: &InstanceName) {
+        let Some(fleet) = &self.fleet else { return };
+        let around = (self.settings.launch)(name).around;
+        for (at, (name, wanted)) in around.iter().enumerate() {
+            let before = self.around_set.get(name).copied().unwrap_or_default();
+            if *wanted == before {
+                continue;
+            }
+            let path = around.iter().take(at + 1).map(|(name, _)| name.as_str());
+            if let Err(error) = fleet.around(path).and_then(|group| change_limits(&group, wanted, &before)) {
+                tracing::warn!("the limits of {name} are not all in force: {error}");
+            }
+            self.around_set.insert(name.clone(), *wanted);
+        }
     }
 
     /// Puts the configured limits of an instance that runs in force; answers whether they were others.

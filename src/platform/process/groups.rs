@@ -1,5 +1,5 @@
-//! The cgroups of the runners, below the daemon's own where the kernel lets us: `<own>/clauded-ID/NAME`. The ID is this
-//! state directory's, since several daemons may share a tree.
+//! The cgroups of the runners, below the daemon's own where the kernel lets us: `<own>/clauded-ID/NAME`, a team's member
+//! `<own>/clauded-ID/@TEAM/NAME`. The ID is this state directory's, since several daemons may share a tree.
 
 use super::named;
 use crate::core::ids::InstanceName;
@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Where the daemon goes when its own group must be free of processes.
 const LEAF: &str = "clauded-daemon";
+
+/// What the names of groups around instances begin with: no instance's name can.
+const AROUND: char = '@';
 
 /// Where the runners' groups are.
 #[derive(Debug)]
@@ -71,19 +74,34 @@ impl Fleet {
         }
     }
 
-    /// A runner's group, made if need be.
-    pub(super) fn instance(&self, name: &InstanceName) -> io::Result<Group> {
-        let fleet = self.group()?;
-        if let Err(error) = fleet.enable_controllers() {
-            tracing::debug!("the runners' groups have no controllers: {error}");
-        }
-        fleet.child(name.as_str())
+    /// A runner's group within those around it, all made if need be.
+    pub(super) fn instance<'n>(&self, name: &InstanceName, around: impl IntoIterator<Item = &'n str>) -> io::Result<Group> {
+        self.around(around)?.child(name.as_str())
     }
 
-    /// Removes the runners' common group if none is in it.
+    /// The innermost of groups around instances, outermost first, all made if need be; without any, the runners' common one.
+    pub(super) fn around<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> io::Result<Group> {
+        let open = |group: Group| {
+            if let Err(error) = group.enable_controllers() {
+                tracing::debug!("the runners' groups have no controllers: {error}");
+            }
+            group
+        };
+        names.into_iter().try_fold(open(self.group()?), |group, name| group.child(&format!("{AROUND}{name}")).map(open))
+    }
+
+    /// Removes the runners' common group if none is in it, and those around instances that are gone.
     pub(super) fn tidy(&self) {
-        // Busy is the usual case.
-        let _ = fs::remove_dir(self.path());
+        fn remove(group: &Path) {
+            for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(AROUND) {
+                    remove(&entry.path());
+                }
+            }
+            // Busy is the usual case.
+            let _ = fs::remove_dir(group);
+        }
+        remove(&self.path());
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// The instance's limits.
     pub limits: Limits,
+    /// The groups around its own, outermost first, with the limits of each: a team's, a role's.
+    pub around: Vec<(String, Limits)>,
 }
 
 /// When a runner is started again, and how long it may take: what the unit file says under systemd.

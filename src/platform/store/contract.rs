@@ -2,6 +2,7 @@
 
 use super::{Batch, SqliteStore, StoredEvent, StoredTask, TaskFilter};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
+use crate::core::delivery::Delivery;
 use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
 use crate::core::instance::{ActiveState, ExitCause, Mark};
 use crate::core::queue::Change;
@@ -68,6 +69,7 @@ fn report(ended: Ended, cost: u64) -> Report {
             oom_kills: None,
         },
         text: "last words\n\u{1f980}".to_owned(),
+        work: Some(Box::new(Delivery { repository: "r".to_owned(), branch: "b".to_owned(), commits: 2, ..Delivery::default() })),
     }
 }
 
@@ -101,11 +103,13 @@ async fn in_state(store: &SqliteStore, target: &str, state: impl Fn(TaskId) -> T
 pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> SqliteStore) {
     let store = open().await;
     let mut expected = Vec::new();
-    let states: [&dyn Fn(TaskId) -> TaskState; 8] = [
+    let states: [&dyn Fn(TaskId) -> TaskState; 10] = [
         &|_| TaskState::Pending { not_before: None },
         &|_| TaskState::Pending { not_before: Some(at(999)) },
         &|id| TaskState::Assigned(placement(id, 1, "a")),
         &|id| TaskState::Running(placement(id, 1, "b-c")),
+        &|id| TaskState::Verifying(placement(id, 1, "b-c")),
+        &|id| TaskState::Publishing(placement(id, 1, "b-c")),
         &|_| TaskState::Succeeded,
         &|_| TaskState::Failed(Reason::Oom),
         &|_| TaskState::Failed(Reason::MemoryPressure),
@@ -262,6 +266,11 @@ pub(super) async fn reports_replace_each_other_and_cost_once(open: impl AsyncFn(
     assert_eq!(store.last_session(task.id, &name("a")).await.expect("readable"), Some(session(1)));
     assert_eq!(store.last_session(task.id, &name("c")).await.expect("readable"), None);
     assert_eq!(store.live_tasks().await.expect("readable").len(), 2);
+    // Both reports say when; what is added up by instance begins with those that ended then.
+    let ended = store.attempts(task.id).await.expect("readable")[1].report.as_ref().expect("a report").finished;
+    let spent = store.spent_since(ended).await.expect("readable");
+    assert_eq!(spent, [(name("a"), Usd(12)), (name("b"), Usd(30))].into());
+    assert_eq!(store.spent_since(at(ended.as_second() + 1)).await.expect("readable"), [].into());
 }
 
 pub(super) async fn lists_are_filtered_and_paged_newest_first(open: impl AsyncFn() -> SqliteStore) {
@@ -351,6 +360,42 @@ pub(super) async fn events_are_read_onwards_and_history_backwards(open: impl Asy
     let signal = |text: &str| (name(text), "signal".to_owned(), 2);
     let other = |text: &str| (name(text), String::new(), 2);
     assert_eq!(store.restarts().await.expect("readable"), [other("a"), signal("a"), other("b"), signal("b")]);
+}
+
+pub(super) async fn locks_come_back_as_they_were_and_their_numbers_never(open: impl AsyncFn() -> SqliteStore) {
+    use crate::core::lock::{Bond, Change, Lock, LockId, Mode, Owner, Pattern, Scope};
+    let globs = ["src/**".to_owned(), "{a,b}.rs".to_owned()];
+    let pattern = |n: i64| match n {
+        1 => Pattern::path("-a 'b'\u{1f980}/c"),
+        2 => Pattern::path("dir/"),
+        3 => Pattern::glob("src/[!x]*.rs"),
+        _ => Pattern::feature("auth", &globs),
+    };
+    let lock = |n: i64, owner: Owner| Lock {
+        id: LockId(n),
+        scope: Scope { place: "/srv/a b".to_owned(), pattern: pattern(n).expect("a pattern") },
+        mode: if n % 2 == 0 { Mode::Shared } else { Mode::Exclusive },
+        owner,
+        bond: Bond { attempt: (n == 1).then_some(3), invocation: (n == 2).then(|| "0b".repeat(16).parse().expect("an invocation")) },
+        reason: format!("reason {n}"),
+        since: at(n),
+        ttl: Duration::from_millis(1500),
+        expires: at(n + 100),
+    };
+    let agent = |task: Option<i64>| Owner::Agent { instance: name("a"), task: task.map(TaskId) };
+    let person = |uid| Owner::Person { uid, name: "alice".to_owned() };
+    let mut all = vec![lock(1, agent(Some(7))), lock(2, agent(None)), lock(3, person(Some(1000))), lock(4, person(None))];
+    let store = open().await;
+    assert_eq!(store.locks().await.expect("readable"), (vec![], 0));
+    let held = |lock: &Lock| Change::Held(Box::new(lock.clone()));
+    store.commit(&Batch { locks: all.iter().map(held).collect(), ..Batch::default() }).await.expect("committed");
+    store.close().await;
+    let store = open().await;
+    assert_eq!(store.locks().await.expect("readable"), (all.clone(), 4));
+    all[0] = Lock { mode: Mode::Shared, owner: person(None), bond: Bond::default(), expires: at(999), ..all[0].clone() };
+    let last = all.pop().expect("four");
+    store.commit(&Batch { locks: vec![held(&all[0]), Change::Gone(last.id), Change::Gone(LockId(77))], ..Batch::default() }).await.expect("committed");
+    assert_eq!(store.locks().await.expect("readable"), (all, 4), "the number of the one that is gone is not given again");
 }
 
 /// Prints how fast it is; asserts only that it is right.

@@ -8,6 +8,7 @@ use crate::core::attempt::Report;
 use crate::core::audit::{Broken, Chain, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
 use crate::core::instance::Mark;
+use crate::core::lock;
 use crate::core::message::{self, Letter, Message, MessageId};
 use crate::core::queue::Change;
 use crate::core::task::{Task, TaskSpec};
@@ -217,6 +218,8 @@ pub struct Batch {
     pub holds: Vec<(String, Timestamp)>,
     /// What is kept of looks at instances; `None` where the instance is no longer loaded.
     pub marks: Vec<(InstanceName, Option<Mark>)>,
+    /// Locks taken, changed and given back, in order.
+    pub locks: Vec<lock::Change>,
     /// Events to keep (their `id` is given by the store).
     pub events: Vec<StoredEvent>,
     /// What becomes of messages, in order.
@@ -228,14 +231,8 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, begun, holds, marks, events, mail, audit } = self;
-        add.is_empty()
-            && changes.is_empty()
-            && begun.is_empty()
-            && holds.is_empty()
-            && marks.is_empty()
-            && events.is_empty()
-            && mail.is_empty()
-            && audit.is_empty()
+        let Self { add, changes, begun, holds, marks, locks, events, mail, audit } = self;
+        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty();
+        nothing && marks.is_empty() && locks.is_empty() && events.is_empty() && mail.is_empty() && audit.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod fault;
+mod locks;
 mod mail;
 mod open;
 mod read;

@@ -105,6 +105,7 @@ async fn attempt(systemd: &Systemd, listeners: &Listeners, command: &Command) ->
         Command::Stop(name, _) => stop(systemd, listeners, name).await,
         Command::Restart(name, _) => restart(systemd, listeners, name).await,
         Command::SetLimits(name, limits, _) => set_limits(systemd, name, limits).await,
+        Command::Target { team, up, .. } => target(systemd, listeners, &team.target(), *up).await,
         Command::Reload(_) => systemd.call(systemd.manager.reload()).await.map(|()| Done::Changed).map_err(Failure::Bus),
     }
 }
@@ -137,6 +138,29 @@ async fn restart(systemd: &Systemd, listeners: &Listeners, name: &InstanceName) 
     let ends = listeners.listen();
     let job = systemd.call(systemd.manager.restart_unit(name.unit(), "replace".to_owned())).await?;
     finish(systemd, name, job, ends).await
+}
+
+/// A team's target. Its members have been asked before, and those that could not start are not to be asked again.
+async fn target(systemd: &Systemd, listeners: &Listeners, unit: &str, up: bool) -> Result<Done, Failure> {
+    let before = systemd.loaded(unit).await?;
+    if (before.active() == ActiveState::Active) == up && !before.has_job() {
+        return Ok(Done::Unchanged);
+    }
+    let mut ends = listeners.listen();
+    let job = match up {
+        true => systemd.call(systemd.manager.start_unit(unit.to_owned(), "ignore-dependencies".to_owned())).await?,
+        false => systemd.call(systemd.manager.stop_unit(unit.to_owned(), "replace".to_owned())).await?,
+    };
+    loop {
+        match ends.recv().await.ok_or(Failure::Disconnected)? {
+            JobEnd::Removed { path, result } if path == job.as_str() => {
+                return if result == "done" { Ok(Done::Changed) } else { Err(Failure::Job { result, hint: format!("; see systemctl status {unit}") }) };
+            }
+            JobEnd::Removed { .. } => {}
+            JobEnd::Unknown if systemd.loaded(unit).await?.has_job() => {}
+            JobEnd::Unknown => return Ok(Done::Changed),
+        }
+    }
 }
 
 /// A unit that was given up for restarting too often would refuse; who asks by hand wants it started.

@@ -22,6 +22,8 @@ pub(in crate::runner) struct Totals {
 pub(super) struct Account {
     /// What the session had used before this attempt's process began; stays empty for versions that count per process.
     before: (Usd, BTreeMap<String, Tokens>),
+    /// What the attempt's earlier processes have used, for versions that count per process.
+    carried: AgentUsage,
     /// What was settled by results so far.
     settled: AgentUsage,
     /// Input tokens of answers that no result has settled yet, by model: what there is if none comes.
@@ -93,15 +95,33 @@ impl Account {
         self.cumulative = total;
     }
 
+    /// Another process of the attempt begins.
+    pub(super) fn next_process(&mut self, over_sessions: bool) {
+        if !over_sessions {
+            let used = std::mem::take(&mut self.settled);
+            self.carried = add(&self.carried, &used);
+        }
+    }
+
     /// What the attempt has used so far.
     pub(super) fn usage(&self) -> AgentUsage {
-        let mut usage = AgentUsage { tool_calls: self.tool_calls, ..self.settled.clone() };
+        let mut usage = AgentUsage { tool_calls: self.tool_calls, ..add(&self.carried, &self.settled) };
         for (model, open) in &self.open {
             let entry = usage.tokens.entry(model.clone()).or_default();
             *entry = sum(*entry, *open);
         }
         usage
     }
+}
+
+fn add(a: &AgentUsage, b: &AgentUsage) -> AgentUsage {
+    let mut total = AgentUsage { turns: a.turns.saturating_add(b.turns), cost: a.cost, ..a.clone() };
+    total.cost += b.cost;
+    for (model, tokens) in &b.tokens {
+        let entry = total.tokens.entry(model.clone()).or_default();
+        *entry = sum(*entry, *tokens);
+    }
+    total
 }
 
 fn sum(a: Tokens, b: Tokens) -> Tokens {
@@ -121,6 +141,18 @@ mod tests {
     fn versions() {
         assert!(counts_over_sessions("2.1.329") && counts_over_sessions("2.1.329 (Claude Code)") && counts_over_sessions("3.0.0"));
         assert!(!counts_over_sessions("2.1.197") && !counts_over_sessions("1.0.128") && !counts_over_sessions("") && !counts_over_sessions("x"));
+    }
+
+    #[test]
+    fn processes_of_one_attempt_add_up_however_the_program_counts() {
+        let outcome = |cost: f64| Outcome { num_turns: 1, total_cost_usd: cost, ..Outcome::default() };
+        for (over_sessions, second, sum) in [(true, 0.75, 0.75), (false, 0.25, 0.75)] {
+            let mut account = Account::default();
+            account.result(&outcome(0.5));
+            account.next_process(over_sessions);
+            account.result(&outcome(second));
+            assert_eq!((account.usage().cost, account.usage().turns), (Usd::from_dollars(sum), 2), "{over_sessions}");
+        }
     }
 
     #[test]

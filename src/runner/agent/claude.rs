@@ -10,6 +10,7 @@ use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Goes after the prompt in a conversation that has had it before: without it the model may begin anew.
@@ -28,6 +29,8 @@ pub(super) struct Claude {
     start: Start,
     /// Each way of starting that was tried; each is tried once.
     tried: Vec<Start>,
+    /// What it is told instead of the prompt in a later process of the attempt.
+    follow_up: Option<String>,
     before: Option<Totals>,
     version: String,
     account: Account,
@@ -38,10 +41,11 @@ pub(super) struct Claude {
     last_error: String,
     taken: Vec<Uuid>,
     mcp: Option<String>,
+    settings: Option<PathBuf>,
 }
 
 impl Claude {
-    pub(super) fn new(work: &Work, before: Option<Totals>, mcp: Option<String>) -> Self {
+    pub(super) fn new(work: &Work, before: Option<Totals>) -> Self {
         let (session, start) = match work.resume {
             Some(session) => (session, Start::Resume),
             None => (SessionId(Uuid::new_v4()), Start::New),
@@ -52,6 +56,7 @@ impl Claude {
             session,
             start,
             tried: vec![start],
+            follow_up: None,
             version: String::new(),
             account: Account::default(),
             condition: Condition { doing: "starting".to_owned(), ..Condition::default() },
@@ -60,8 +65,20 @@ impl Claude {
             answer: String::new(),
             last_error: String::new(),
             taken: Vec::new(),
-            mcp,
+            mcp: None,
+            settings: None,
         }
+    }
+
+    /// With that MCP server, as `--mcp-config` has it.
+    pub(super) fn with_mcp(self, mcp: Option<String>) -> Self {
+        Self { mcp, ..self }
+    }
+
+    /// With a file of settings beside its own.
+    pub(super) fn with_settings(mut self, settings: Option<&Path>) -> Self {
+        self.settings = settings.map(Path::to_owned);
+        self
     }
 
     fn doing(&mut self, what: &str) {
@@ -153,6 +170,7 @@ impl Agent for Claude {
             Start::New => add("--session-id", Some(self.session.to_string())),
             Start::Resume => add("--resume", Some(self.session.to_string())),
         }
+        add("--settings", self.settings.as_ref().map(|file| file.display().to_string()));
         let profile = &self.work.profile;
         add("--model", profile.model.clone());
         add("--permission-mode", profile.permission_mode.clone());
@@ -180,10 +198,13 @@ impl Agent for Claude {
 
     fn input(&self) -> Vec<u8> {
         let text = |text: &str| json!({"type": "text", "text": text});
-        let mut content = vec![text(&self.work.prompt)];
-        if self.start == Start::Resume {
-            content.push(text(GO_ON));
-        }
+        let content = match (&self.follow_up, self.start) {
+            (None, Start::New) => vec![text(&self.work.prompt)],
+            (None, Start::Resume) => vec![text(&self.work.prompt), text(GO_ON)],
+            (Some(words), Start::Resume) => vec![text(words)],
+            // Its conversation was lost meanwhile.
+            (Some(words), Start::New) => vec![text(&self.work.prompt), text(words)],
+        };
         let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
@@ -258,6 +279,18 @@ impl Agent for Claude {
         self.last_error.clear();
         self.doing("starting");
         Some(why)
+    }
+
+    fn follow_up(&mut self, words: String) {
+        self.account.next_process(counts_over_sessions(&self.version));
+        self.follow_up = Some(words);
+        self.start = Start::Resume;
+        self.tried = vec![Start::Resume];
+        self.result = None;
+        self.signs = Signs::default();
+        self.answer.clear();
+        self.last_error.clear();
+        self.doing("starting");
     }
 
     fn condition(&self) -> &Condition {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 pub(super) struct Command {
     prompt: String,
+    follow_up: Option<String>,
     out: String,
     last_error: String,
     condition: Condition,
@@ -17,7 +18,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn new(work: &Work) -> Self {
         let condition = Condition { doing: "running".to_owned(), ..Condition::default() };
-        Self { prompt: work.prompt.clone(), out: String::new(), last_error: String::new(), condition }
+        Self { prompt: work.prompt.clone(), follow_up: None, out: String::new(), last_error: String::new(), condition }
     }
 }
 
@@ -31,7 +32,10 @@ impl Agent for Command {
     }
 
     fn input(&self) -> Vec<u8> {
-        self.prompt.clone().into_bytes()
+        match &self.follow_up {
+            Some(words) => format!("{}\n\n{words}", self.prompt).into_bytes(),
+            None => self.prompt.clone().into_bytes(),
+        }
     }
 
     fn message(&self, _uuid: Uuid, _text: &str) -> Option<Vec<u8>> {
@@ -73,6 +77,13 @@ impl Agent for Command {
         None
     }
 
+    /// It has no conversation to go on with, so it is told all.
+    fn follow_up(&mut self, words: String) {
+        self.follow_up = Some(words);
+        self.out.clear();
+        self.last_error.clear();
+    }
+
     fn condition(&self) -> &Condition {
         &self.condition
     }
@@ -109,7 +120,7 @@ mod tests {
     use super::*;
 
     fn command() -> Command {
-        Command { prompt: "p".into(), out: String::new(), last_error: String::new(), condition: Condition::default() }
+        Command { prompt: "p".into(), follow_up: None, out: String::new(), last_error: String::new(), condition: Condition::default() }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::core::profile::AgentKind;
 use crate::core::usage::AgentUsage;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
+use std::path::Path;
 use uuid::Uuid;
 
 /// Most bytes kept of an agent's last words.
@@ -72,6 +73,8 @@ pub(super) trait Agent: Send + Sync {
     fn terminate_group(&self) -> bool;
     /// Its process ended so: whether the attempt has to start another one, and then why.
     fn again(&mut self, exit: Exit) -> Option<&'static str>;
+    /// Its work did not pass its check: the next process goes on with these words.
+    fn follow_up(&mut self, words: String);
     /// How it is doing.
     fn condition(&self) -> &Condition;
     /// The conversation that it works in.
@@ -84,11 +87,11 @@ pub(super) trait Agent: Send + Sync {
     fn last_words(&self) -> String;
 }
 
-/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known;
-/// `mcp` is the configuration of the MCP server that agents get.
-pub(super) fn for_work(work: &Work, before: Option<Totals>, mcp: Option<String>) -> Box<dyn Agent> {
+/// The agent for that work. `before` is what the session to go on with had used by its end, if that is known; `settings` is a file
+/// of Claude Code's, `mcp` its configuration of the MCP server that agents get.
+pub(super) fn for_work(work: &Work, before: Option<Totals>, settings: Option<&Path>, mcp: Option<String>) -> Box<dyn Agent> {
     match work.profile.agent {
-        AgentKind::Claude => Box::new(claude::Claude::new(work, before, mcp)),
+        AgentKind::Claude => Box::new(claude::Claude::new(work, before).with_settings(settings).with_mcp(mcp)),
         AgentKind::Command => Box::new(command::Command::new(work)),
     }
 }

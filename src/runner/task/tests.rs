@@ -35,5 +35,6 @@ pub(in crate::runner) fn work(profile: Profile, prompt: &str) -> Work {
         budget: None,
         max_turns: None,
         profile,
+        checkout: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{at, name};
 use crate::core::attempt::{Ended, Reason, Report};
+use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InvocationId, TaskId};
 use crate::core::queue::{Change, Effect, Hello, Queue, unseen};
 use crate::core::retry;
@@ -422,4 +423,24 @@ fn what_concerns_one_instance_is_found_without_looking_at_all_tasks() {
     assert_eq!(effects.len(), 3, "a report, its end and a state, of one task");
     queue.invocation_over(&name("a"), &invocation(2), false, "", at(0));
     assert_eq!(queue.invocation_over(&name("a"), &invocation(1), false, "", at(0)), []);
+}
+
+#[test]
+fn a_task_goes_through_its_stages_where_it_is_and_on_nobody_elses_word() {
+    let mut queue = running(1);
+    let placement = Placement { attempt: attempt(1, 1), instance: name("a"), invocation: invocation(1) };
+    let mut enter = |instance: &str, byte, number, stage| saved(&queue.entered(&name(instance), &invocation(byte), attempt(1, number), stage), 1);
+    assert_eq!(enter("b", 1, 1, Stage::Verifying), None);
+    assert_eq!(enter("a", 2, 1, Stage::Verifying), None);
+    assert_eq!(enter("a", 1, 2, Stage::Verifying), None);
+    assert_eq!(enter("a", 1, 1, Stage::Running), None, "it runs");
+    assert_eq!(enter("a", 1, 1, Stage::Verifying), Some(TaskState::Verifying(placement.clone())));
+    assert_eq!(enter("a", 1, 1, Stage::Running), Some(TaskState::Running(placement.clone())), "once more");
+    assert_eq!(enter("a", 1, 1, Stage::Publishing), Some(TaskState::Publishing(placement)));
+    // Its runner comes back with it, and goes away without.
+    queue.unlinked(&name("a"), &invocation(1));
+    assert_eq!(saved(&queue.linked(hello("a", 1, Some(attempt(1, 1))), at(1)), 1), None, "it goes on");
+    queue.unlinked(&name("a"), &invocation(1));
+    let effects = queue.linked(hello("a", 1, None), at(2));
+    assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { not_before: Some(_) })), "{effects:?}");
 }

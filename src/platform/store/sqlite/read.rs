@@ -5,8 +5,10 @@ use super::{Fault, SqliteStore};
 use crate::core::ids::{InstanceName, SessionId, TaskId};
 use crate::core::instance::Mark;
 use crate::core::task::Task;
+use crate::core::usage::Usd;
 use crate::platform::store::{StoreError, StoredAttempt, StoredEvent, StoredTask, TaskFilter};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The columns of a [`TaskRow`].
 macro_rules! task_columns {
@@ -53,6 +55,7 @@ pub(super) const PAGE: &str = select_tasks!("WHERE id < ?1 ORDER BY id DESC LIMI
 pub(super) const PAGE_IN_STATE: &str = select_tasks!("WHERE state = ?4 AND id < ?1 ORDER BY id DESC LIMIT ?2");
 pub(super) const PAGE_OF_INSTANCE: &str = select_of_instance!("");
 pub(super) const PAGE_OF_INSTANCE_IN_STATE: &str = select_of_instance!("AND state = ?4");
+pub(super) const SPENT: &str = "SELECT instance, sum(cost) FROM attempts WHERE finished >= ?1 AND cost > 0 GROUP BY instance";
 pub(super) const HISTORY: &str = "SELECT id, at, kind, instance, task, message, cause FROM events \
      WHERE instance = ?1 AND (kind LIKE 'instance-%' OR kind LIKE 'limits-%') ORDER BY id DESC LIMIT ?2";
 
@@ -138,6 +141,16 @@ impl SqliteStore {
         let sql = "SELECT id, at, kind, instance, task, message, cause FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
         let rows: Result<Vec<EventRow>, Fault> = sqlx::query_as(sql).bind(after).bind(limit).fetch_all(&self.readers).await.map_err(Fault::from);
         rows.and_then(domain).map_err(self.at("read events"))
+    }
+
+    /// What the attempts that ended since then have cost, by instance.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn spent_since(&self, since: Timestamp) -> Result<BTreeMap<InstanceName, Usd>, StoreError> {
+        let rows: Result<Vec<(String, i64)>, Fault> = sqlx::query_as(SPENT).bind(since.as_microsecond()).fetch_all(&self.readers).await.map_err(Fault::from);
+        let cost = |(name, cost): (String, i64)| Ok((rows::parse("instance", &name)?, Usd(rows::natural(cost))));
+        rows.and_then(|rows| rows.into_iter().map(cost).collect()).map_err(self.at("add up what was spent"))
     }
 
     /// How many tasks are in each state.

@@ -51,7 +51,12 @@ impl<'a> TaskColumns<'a> {
         let (not_before, reason) = match state {
             TaskState::Pending { not_before } => (not_before.map(Timestamp::as_microsecond), None),
             TaskState::Failed(reason) => (None, Some(reason.name())),
-            TaskState::Assigned(_) | TaskState::Running(_) | TaskState::Succeeded | TaskState::Cancelled => (None, None),
+            TaskState::Assigned(_)
+            | TaskState::Running(_)
+            | TaskState::Verifying(_)
+            | TaskState::Publishing(_)
+            | TaskState::Succeeded
+            | TaskState::Cancelled => (None, None),
         };
         Self { state: state.name(), not_before, reason, placement: state.placement() }
     }
@@ -93,6 +98,8 @@ impl TaskRow {
             "pending" => TaskState::Pending { not_before: self.not_before.map(|at| time("not_before", at)).transpose()? },
             "assigned" => TaskState::Assigned(self.placement()?),
             "running" => TaskState::Running(self.placement()?),
+            "verifying" => TaskState::Verifying(self.placement()?),
+            "publishing" => TaskState::Publishing(self.placement()?),
             "succeeded" => TaskState::Succeeded,
             "failed" => TaskState::Failed(parse("reason", self.reason.as_deref().ok_or_else(|| missing("reason"))?)?),
             "cancelled" => TaskState::Cancelled,
@@ -188,6 +195,7 @@ pub(super) struct AttemptRow {
     io_stall: Option<i64>,
     oom_kills: Option<i64>,
     text: Option<String>,
+    work: Option<String>,
 }
 
 impl AttemptRow {
@@ -234,6 +242,7 @@ impl AttemptRow {
                 oom_kills: self.oom_kills.map(natural),
             },
             text: self.text.clone().unwrap_or_default(),
+            work: self.work.as_deref().map(serde_json::from_str).transpose().map_err(|error| unreadable("work", error))?,
         }))
     }
 }

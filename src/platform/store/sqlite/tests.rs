@@ -3,6 +3,7 @@
 mod audit;
 
 use super::{SqliteStore, read};
+use crate::core::ids::TaskId;
 use crate::platform::store::contract::{self, adding};
 use crate::platform::store::{Batch, StoreError};
 use sqlx::Row;
@@ -35,6 +36,7 @@ contract!(
     lists_are_filtered_and_paged_newest_first,
     pruning_takes_what_is_over_and_nothing_else,
     events_are_read_onwards_and_history_backwards,
+    locks_come_back_as_they_were_and_their_numbers_never,
     ten_thousand_tasks,
 );
 
@@ -118,8 +120,8 @@ async fn a_damaged_or_foreign_file_is_refused_untouched() {
 #[tokio::test]
 async fn another_programs_database_and_a_newer_one_are_refused_untouched() {
     let (_directory, path) = filled().await;
-    alter(&path, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', 1, x'00', 0)").await;
-    assert!(matches!(refused(&path).await, StoreError::Newer { found: 9, .. }));
+    alter(&path, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)").await;
+    assert!(matches!(refused(&path).await, StoreError::Newer { found: 9999, known: 2..9999, .. }));
     alter(&path, "ALTER TABLE _sqlx_migrations RENAME TO other").await;
     let error = refused(&path).await;
     assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains("another program"), "{error}");
@@ -260,13 +262,42 @@ async fn every_list_follows_an_index() {
         (read::PAGE_OF_INSTANCE, "tasks_on_instance"),
         (read::PAGE_OF_INSTANCE_IN_STATE, "tasks_for_instance"),
         (read::HISTORY, "events_of_instance"),
+        (read::SPENT, "COVERING INDEX attempts_spent"),
     ];
     for (sql, index) in plans {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&store.writer).await.expect("explained");
         let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
         assert!(plan.iter().any(|line| line.contains(index)), "{sql}: {plan:#?}");
-        let scans = |line: &String| line.starts_with("SCAN tasks") && !line.contains("INDEX") || line.starts_with("SCAN events");
+        let scans =
+            |line: &String| line.starts_with("SCAN tasks") && !line.contains("INDEX") || line.starts_with("SCAN attempts") || line.starts_with("SCAN events");
         assert!(!plan.iter().any(scans), "{sql}: {plan:#?}");
         assert!(index != "tasks_by_state" || !plan.iter().any(|line| line.contains("TEMP B-TREE")), "{sql}: {plan:#?}");
     }
+}
+
+#[tokio::test]
+async fn what_the_first_schema_holds_survives_the_later_ones() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("queue.db");
+    let first = sqlx::migrate!("./migrations").iter().next().cloned().expect("the first");
+    let migrator = sqlx::migrate::Migrator { migrations: vec![first].into(), ..sqlx::migrate::Migrator::DEFAULT };
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
+    let pool = sqlx::SqlitePool::connect_with(options).await.expect("made");
+    migrator.run(&pool).await.expect("schema 1");
+    let row = "INSERT INTO tasks (id, kind, title, created, state, reason, finished, cost, prompt) VALUES (7, 'task', 't', 1, 'failed', 'oom', 2, 5, 'p')";
+    let attempt = "INSERT INTO attempts (task, number, instance, invocation, assigned, outcome, reason, transient, detail, started, finished, cost, tokens, text) \
+                   VALUES (7, 1, 'a', '0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 1, 'failed', 'oom', 0, 'd', 1, 2, 5, '{}', 'said')";
+    for sql in [row, attempt, "UPDATE sqlite_sequence SET seq = 41 WHERE name = 'tasks'"] {
+        sqlx::query(sql).execute(&pool).await.expect(sql);
+    }
+    pool.close().await;
+    let store = open(&directory).await;
+    let task = store.task(TaskId(7)).await.expect("read").expect("there");
+    assert_eq!((task.spec.prompt.as_str(), task.task.cost.0, task.detail.as_str()), ("p", 5, "d"));
+    let attempts = store.attempts(TaskId(7)).await.expect("read");
+    assert_eq!(attempts.first().and_then(|a| a.report.as_ref()).map(|r| (r.text.as_str(), r.work.is_none())), Some(("said", true)));
+    // The number of a task that was pruned is not given again; and a pruned task still takes its attempts with it.
+    assert_eq!(store.commit(&adding(&["x"])).await.expect("added"), [TaskId(42)]);
+    store.prune("2030-01-01T00:00:00Z".parse().expect("a time")).await.expect("pruned");
+    assert_eq!(store.attempts(TaskId(7)).await.expect("read"), []);
 }

@@ -110,6 +110,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     for (name, mark) in &batch.marks {
         write_mark(connection, name, mark.as_ref()).await?;
     }
+    for change in &batch.locks {
+        super::locks::write(connection, change).await?;
+    }
     for event in &batch.events {
         insert_event(connection, event).await?;
     }
@@ -194,12 +197,13 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, ins
         None => (None, None),
     };
     let tokens = serde_json::to_string(&report.agent.tokens).map_err(|error| Fault::Refused(error.to_string()))?;
+    let work = report.work.as_ref().map(serde_json::to_string).transpose().map_err(|error| Fault::Refused(error.to_string()))?;
     let kernel = &report.kernel;
     // A report on an end that nobody saw does not know of the start either; the runner may have told of that.
     let sql = "UPDATE attempts SET session = coalesce(?3, session), outcome = ?4, reason = ?5, transient = ?6, limited_until = ?7, detail = ?8, \
                exit_code = ?9, exit_signal = ?10, started = iif(coalesce(?9, ?10) IS NULL, coalesce(started, ?11), ?11), finished = ?12, \
                turns = ?13, tool_calls = ?14, cost = ?15, tokens = ?16, cpu_user = ?17, cpu_system = ?18, memory_peak = ?19, io_read = ?20, io_write = ?21, cpu_stall = ?22, memory_stall = ?23, \
-               io_stall = ?24, oom_kills = ?25, text = ?26 WHERE task = ?1 AND number = ?2 AND instance = ?27";
+               io_stall = ?24, oom_kills = ?25, text = ?26, work = ?28 WHERE task = ?1 AND number = ?2 AND instance = ?27";
     sqlx::query(sql)
         .bind(attempt.task.0)
         .bind(attempt.number)
@@ -228,6 +232,7 @@ async fn write_report(connection: &mut SqliteConnection, attempt: AttemptId, ins
         .bind(kernel.oom_kills.map(rows::integer))
         .bind(&report.text)
         .bind(instance.as_str())
+        .bind(work)
         .execute(&mut *connection)
         .await?;
     // Summed up anew, so that a report that comes twice costs once. `total` does not fail where `sum` would overflow.

@@ -18,7 +18,7 @@ fn play(agent: &mut Claude, sample: &str) {
 }
 
 fn ended(sample: &str, code: i32) -> (AgentVerdict, Claude) {
-    let mut agent = Claude::new(&work(), None, None);
+    let mut agent = Claude::new(&work(), None);
     play(&mut agent, sample);
     (agent.verdict(Exit::Code(code)), agent)
 }
@@ -56,7 +56,7 @@ fn without_a_difference_the_remembered_total_goes_off_for_versions_that_count_on
     let before =
         || Some(Totals { session: SessionId(session), cost: Usd(200_000), tokens: [("m".to_owned(), Tokens { input: 4, ..Tokens::default() })].into() });
     let cost = |version: &str| {
-        let mut agent = Claude::new(&Work { resume: Some(SessionId(session)), ..work() }, before(), None);
+        let mut agent = Claude::new(&Work { resume: Some(SessionId(session)), ..work() }, before());
         line(version).iter().for_each(|l| agent.line(Stream::Out, l.as_bytes()));
         (agent.condition().usage.cost, agent.condition().usage.tokens["m"].input)
     };
@@ -85,7 +85,7 @@ fn a_usage_limit_is_no_error() {
 
 #[test]
 fn waiting_for_the_server_shows_until_it_answers() {
-    let mut agent = Claude::new(&work(), None, None);
+    let mut agent = Claude::new(&work(), None);
     agent.line(Stream::Out, br#"{"type":"system","subtype":"api_retry","attempt":1,"error_status":429,"error":"rate_limit"}"#);
     assert_eq!((agent.condition().doing.as_str(), agent.condition().throttled), ("throttled (429)", true));
     agent.line(Stream::Out, br#"{"type":"assistant","message":{"id":"m","model":"x","content":[{"type":"tool_use","name":"Bash","input":{}}]}}"#);
@@ -94,7 +94,7 @@ fn waiting_for_the_server_shows_until_it_answers() {
 
 #[test]
 fn garbage_means_nothing() {
-    let mut agent = Claude::new(&work(), None, None);
+    let mut agent = Claude::new(&work(), None);
     for line in [&b"garbage"[..], b"{\"type\":", b"{\"type\":\"result\",\"result\":\"\xc3", b"[1]", b""] {
         agent.line(Stream::Out, line);
     }
@@ -107,23 +107,23 @@ fn arguments_keep_a_strange_repository_out_unless_it_is_trusted() {
     let mut work = work();
     (work.max_turns, work.budget) = (Some(3), Some(Usd(250_000)));
     work.profile.model = Some("opus".to_owned());
-    let line = Claude::new(&work, None, None).arguments().join(" ");
+    let line = Claude::new(&work, None).arguments().join(" ");
     assert!(line.starts_with("-p --output-format stream-json --input-format stream-json --verbose --session-id "), "{line}");
     assert!(line.ends_with("--model opus --max-turns 3 --max-budget-usd 0.25 --setting-sources user --strict-mcp-config"), "{line}");
-    let line = Claude::new(&work, None, Some("{tools}".to_owned())).arguments().join(" ");
+    let line = Claude::new(&work, None).with_mcp(Some("{tools}".to_owned())).arguments().join(" ");
     assert!(line.ends_with("0.25 --mcp-config {tools} --allowedTools mcp__clauded --setting-sources user --strict-mcp-config"), "{line}");
     work.profile.trust_repository = true;
     let session = SessionId(Uuid::nil());
     work.resume = Some(session);
     let before = Totals { session, cost: Usd(500_000), tokens: Default::default() };
-    let line = Claude::new(&work, Some(before), None).arguments().join(" ");
+    let line = Claude::new(&work, Some(before)).arguments().join(" ");
     assert!(line.contains(&format!("--resume {session}")) && line.contains("--max-budget-usd 0.75") && !line.contains("--setting-sources"), "{line}");
 }
 
 #[test]
 fn a_session_that_is_gone_or_taken_is_tried_the_other_way_once() {
     let session = SessionId(Uuid::nil());
-    let mut agent = Claude::new(&Work { resume: Some(session), ..work() }, None, None);
+    let mut agent = Claude::new(&Work { resume: Some(session), ..work() }, None);
     assert_eq!(agent.again(Exit::Code(1)), None, "nothing was said of the session");
     agent.line(Stream::Err, b"No conversation found with session ID: 00000000-0000-0000-0000-000000000000");
     assert!(agent.again(Exit::Code(1)).is_some());
@@ -131,14 +131,14 @@ fn a_session_that_is_gone_or_taken_is_tried_the_other_way_once() {
     agent.line(Stream::Err, b"Error: Session ID is already in use.");
     assert_eq!(agent.again(Exit::Code(1)), None, "resuming was tried already");
 
-    let mut agent = Claude::new(&work(), None, None);
+    let mut agent = Claude::new(&work(), None);
     agent.line(Stream::Err, b"Error: Session ID x is already in use.");
     assert!(agent.again(Exit::Code(1)).is_some() && agent.arguments().contains(&"--resume".to_owned()));
 }
 
 #[test]
 fn it_is_interrupted_where_it_listens() {
-    let agent = Claude::new(&work(), None, None);
+    let agent = Claude::new(&work(), None);
     assert!(matches!(agent.interrupt(true), Interrupt::Input(bytes) if bytes.ends_with(b"\n") && String::from_utf8_lossy(&bytes).contains("interrupt")));
     assert_eq!(agent.interrupt(false), Interrupt::Process);
     let input: serde_json::Value = serde_json::from_slice(&agent.input()).expect("json");
@@ -158,7 +158,7 @@ fn result(session: &mut u32, cents: u32, words: &str, is_error: bool) -> String 
 #[test]
 fn of_several_results_the_last_decides_and_all_are_charged() {
     for last_is_error in [false, true] {
-        let mut agent = Claude::new(&work(), None, None);
+        let mut agent = Claude::new(&work(), None);
         agent.line(Stream::Out, br#"{"type":"system","subtype":"init","claude_code_version":"2.1.329"}"#);
         let mut session = 0;
         agent.line(Stream::Out, result(&mut session, 50, "the first words", !last_is_error).as_bytes());
@@ -178,7 +178,7 @@ fn of_several_results_the_last_decides_and_all_are_charged() {
 
 #[test]
 fn it_neither_updates_itself_nor_calls_home() {
-    let set = Claude::new(&work(), None, None).environment();
+    let set = Claude::new(&work(), None).environment();
     for variable in ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY"] {
         assert!(set.contains(&(variable, "1")), "{variable}");
     }

@@ -56,7 +56,7 @@ impl World {
                 let (last, report) = reports().next_back().expect("a report");
                 assert!(final_after(&report.ended) || (*reason == Reason::Lost && self.truth.get(last) == Some(report)), "{task:?} after {report:?}");
             }
-            TaskState::Pending { .. } | TaskState::Assigned(_) | TaskState::Running(_) => {}
+            TaskState::Pending { .. } | TaskState::Assigned(_) | TaskState::Running(_) | TaskState::Verifying(_) | TaskState::Publishing(_) => {}
         }
         let spent: u64 =
             reports().map(|(attempt, report)| self.truth.get(attempt).filter(|truth| *truth == report).map_or(0, |truth| truth.agent.cost.0)).sum();

@@ -1,0 +1,279 @@
+//! An attempt's part in its repository: its branch before the agent starts; the check, the commit and the push when it is done.
+
+use super::{Attempt, Note, Place};
+use crate::core::attempt::{Ended, Exit, Reason};
+use crate::core::delivery::{Delivery, Push, Stage, Verification};
+use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
+use crate::runner::worktree::{self, Git, Leave, Leaving, Prepared, WorktreeError};
+use crate::runner::{check, environment};
+use std::future::Future;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+/// Most bytes of a check's output that go back to the agent.
+const FEEDBACK_MAX: usize = 16 << 10;
+/// How long what is left of preparing may take to die.
+const ENDING: Duration = Duration::from_secs(10);
+/// Longest time for counting what the worktree takes on disk.
+const MEASURING: Duration = Duration::from_secs(5);
+
+impl Attempt {
+    /// Does that, unless the attempt is to stop before it is done.
+    pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ()> {
+        tokio::select! {
+            done = work => Ok(done),
+            Some(cause) = self.inbox.orders.recv() => {
+                self.stop = self.stop.or(Some(cause));
+                Err(())
+            }
+        }
+    }
+
+    /// How an attempt ends that is stopped before its agent has started.
+    pub(super) fn stopped_early(&self) -> (Ended, String) {
+        judge(&Facts { spawn_error: None, stop: self.stop, oom_kills: 0, exit: None, agent: AgentVerdict::Silent })
+    }
+
+    async fn enter(&mut self, stage: Stage) {
+        if self.stage != stage {
+            self.stage = stage;
+            let _ = self.notes.send(Note::Entered(stage)).await;
+        }
+    }
+
+    /// git in the worktree, in the attempt's cell, telling its progress to the runner.
+    fn git(&self) -> Result<Git<'static>, WorktreeError> {
+        let settings = &self.place.settings;
+        let marks = environment::marks(settings, self.work.attempt);
+        let git = Git::new(settings, &marks, self.work.profile.trust_repository).map_err(WorktreeError::Refused)?;
+        let (progress, mut told) = mpsc::unbounded_channel();
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            while let Some(words) = told.recv().await {
+                // A runner that has no time for it now gets the next one.
+                let _ = notes.try_send(Note::Doing(words));
+            }
+        });
+        Ok(git.telling(progress))
+    }
+
+    /// Makes the worktree ready, on the task's branch. Without a repository the directory is taken as it is.
+    pub(super) async fn check_out(&mut self) -> Result<(), (Ended, String)> {
+        let Some(checkout) = self.work.checkout.clone() else { return Ok(()) };
+        let _ = self.notes.try_send(Note::Doing("checking out".to_owned()));
+        let (settings, attempt) = (std::sync::Arc::clone(&self.place.settings), self.work.attempt);
+        let begun = match self.git() {
+            Ok(git) => {
+                let git = git.within(&self.cell);
+                let work = worktree::begin(&git, &checkout, &settings.name, &settings.state, attempt);
+                tokio::select! {
+                    begun = work => Ok(begun),
+                    Some(cause) = self.inbox.orders.recv() => Err(cause),
+                }
+            }
+            Err(error) => Ok(Err(error)),
+        };
+        match begun {
+            Ok(Ok(begun)) => {
+                if let Some(kept) = &begun.rescued {
+                    self.log.note(&format!("what another task had left uncommitted is on {kept}"));
+                }
+                self.log.note(&format!("works on branch {} from {}", begun.branch, begun.base));
+                self.begun = Some(begun);
+                // The time of a clone is not the agent's.
+                self.watch = super::Watch::new(&self.work.profile, self.work.timeout, Instant::now());
+                Ok(())
+            }
+            Ok(Err(error)) => Err((Ended::Failed { reason: Reason::Worktree, transient: error.is_transient() }, error.to_string())),
+            Err(cause) => {
+                self.stop = Some(cause);
+                Err(self.stopped_early())
+            }
+        }
+    }
+
+    /// Whether the attempt is over: its work passes its check, or has none, or there is no use in another try. If not, the agent
+    /// knows what is wrong with it.
+    pub(super) async fn passes(&mut self, exit: Exit) -> bool {
+        let Some(checkout) = self.work.checkout.clone() else { return true };
+        let Some(verify) = &checkout.verify else { return true };
+        // One that ended by itself while it passed its budget has done its work.
+        if self.stop.is_some_and(|cause| cause != StopCause::Budget) || self.judged(exit).0 != Ended::Succeeded {
+            return true;
+        }
+        self.enter(Stage::Verifying).await;
+        let runs = self.check.as_ref().map_or(0, |check| check.runs) + 1;
+        let settings = std::sync::Arc::clone(&self.place.settings);
+        let cell = match self.place.confinement.check(self.work.attempt, verify.memory) {
+            Ok(cell) => cell,
+            Err(error) => {
+                self.check = Some(Verification { passed: false, runs, ended: format!("it could not be started: its cgroup: {error}"), output: String::new() });
+                return true;
+            }
+        };
+        self.log.note(&format!("the work is checked: {}", verify.command.join(" ")));
+        let checked = {
+            let work = check::run(verify, &settings, &self.work, &cell, &mut self.log);
+            tokio::select! {
+                checked = work => Some(checked),
+                Some(cause) = self.inbox.orders.recv() => {
+                    self.stop = Some(cause);
+                    None
+                }
+            }
+        };
+        self.end_all(&cell).await;
+        cell.remove();
+        let check = match checked {
+            Some(Ok(checked)) => Verification { passed: checked.passed, runs, ended: checked.ended, output: checked.output },
+            Some(Err(error)) => {
+                self.check = Some(Verification { passed: false, runs, ended: format!("it could not be started: {error}"), output: String::new() });
+                return true;
+            }
+            None => Verification { passed: false, runs, ended: "it was stopped".to_owned(), output: String::new() },
+        };
+        self.log.note(&format!("the check ended: {}", check.ended));
+        let over = check.passed || self.stop.is_some() || runs > checkout.verify_attempts || self.is_out_of_budget();
+        if !over {
+            self.agent.follow_up(feedback(&verify.command, &check));
+            self.enter(Stage::Running).await;
+        }
+        self.check = Some(check);
+        over
+    }
+
+    fn is_out_of_budget(&self) -> bool {
+        self.work.budget.is_some_and(|most| self.agent.condition().usage.cost >= most)
+    }
+
+    /// The verdict on the attempt: the agent's, and then that of the check.
+    pub(super) fn verdict(&self, exit: Exit) -> (Ended, String) {
+        let (ended, detail) = self.judged(exit);
+        match &self.check {
+            Some(check) if ended == Ended::Succeeded && !check.passed => {
+                if self.stop.is_some() {
+                    return self.stopped_early();
+                }
+                let times = if check.runs == 1 { String::new() } else { format!(" (run {} times)", check.runs) };
+                let last = check.output.lines().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim())).unwrap_or_default();
+                let detail = format!("its work does not pass its check{times}: {}{last}", check.ended);
+                (Ended::Failed { reason: Reason::VerifyFailed, transient: false }, detail.chars().filter(|c| !c.is_control()).take(600).collect())
+            }
+            None if ended == Ended::Succeeded && self.stop.is_some() && self.work.checkout.as_ref().is_some_and(|checkout| checkout.verify.is_some()) => {
+                self.stopped_early()
+            }
+            _ => (ended, detail),
+        }
+    }
+
+    /// Commits what is left, or keeps it; pushes the branch. What goes wrong is the attempt's end.
+    pub(super) async fn hand_in(&mut self, ended: &mut Ended, detail: &mut String) -> Option<Box<Delivery>> {
+        let (begun, checkout) = (self.begun.clone()?, self.work.checkout.clone()?);
+        let leave = match ended {
+            Ended::Succeeded => Leave::Commit,
+            Ended::Failed { .. } | Ended::Cancelled => Leave::Keep,
+            // It goes on in the tree as that is.
+            Ended::Limited { .. } | Ended::Interrupted => Leave::Stay,
+        };
+        if leave == Leave::Commit {
+            self.enter(Stage::Publishing).await;
+        }
+        let git = match self.git() {
+            Ok(git) => git,
+            Err(error) => {
+                *ended = Ended::Failed { reason: Reason::Worktree, transient: false };
+                *detail = error.to_string();
+                return None;
+            }
+        };
+        let git = git.within(&self.cell);
+        let words = self.agent.last_words();
+        let settings = &self.place.settings;
+        let leaving = Leaving {
+            checkout: &checkout,
+            begun: &begun,
+            instance: &settings.name,
+            attempt: self.work.attempt,
+            title: &self.work.title,
+            words: &words,
+            session: self.agent.session(),
+        };
+        let (mut delivery, problem) = worktree::deliver(&git, &leaving, leave).await;
+        if let Some(problem) = problem {
+            let kept = delivery.rescue.as_ref().map(|kept| format!("; it is kept on {kept}")).unwrap_or_default();
+            *ended = Ended::Failed { reason: Reason::Worktree, transient: problem.is_transient() };
+            *detail = format!("the work could not be committed: {problem}{kept}");
+        } else if let (Leave::Commit, Some(remote), 1..) = (leave, &checkout.push, delivery.commits) {
+            let push = tokio::select! {
+                push = worktree::push(&git, remote, &begun.branch) => push,
+                Some(cause) = self.inbox.orders.recv() => Push { remote: remote.clone(), refused: Some(stopped(cause).to_owned()) },
+            };
+            if let Some(why) = &push.refused {
+                *ended = Ended::Failed { reason: Reason::Publish, transient: false };
+                let place = settings.directory.display();
+                *detail = format!(
+                    "the work is committed on {0}, and {remote} did not take it: {why}; push it with git -C {place} push {remote} {0}, or retry the task",
+                    begun.branch
+                );
+            }
+            delivery.push = Some(push);
+        }
+        delivery.verify = self.check.take();
+        let directory = settings.directory.clone();
+        let measured = timeout(MEASURING, tokio::task::spawn_blocking(move || worktree::disk_usage(&directory, MEASURING))).await;
+        delivery.disk_bytes = measured.ok().and_then(Result::ok).flatten();
+        Some(Box::new(delivery))
+    }
+}
+
+/// Makes the worktree while there is no task; those that come meanwhile wait for it.
+pub(in crate::runner) async fn prepare_worktree(place: Place, notes: mpsc::Sender<Note>) {
+    let _held = place.worktree.lock().await;
+    let Some(origin) = &place.settings.origin else { return };
+    let prepared = async {
+        let git = Git::new(&place.settings, &[], false)?;
+        let cell = place.confinement.errand().map_err(|error| format!("its cgroup: {error}"))?;
+        let (progress, mut told) = mpsc::unbounded_channel();
+        let done = {
+            let git = git.within(&cell).telling(progress);
+            let work = worktree::prepare(&git, origin);
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    done = &mut work => break done,
+                    Some(words) = told.recv() => drop(notes.try_send(Note::Doing(words))),
+                }
+            }
+        };
+        let _ = timeout(ENDING, cell.end()).await;
+        cell.remove();
+        done.map_err(|error| error.to_string())
+    };
+    let result: Result<Prepared, String> = prepared.await;
+    match &result {
+        Ok(Prepared::Unchanged) => {}
+        Ok(Prepared::Created) => tracing::info!("the worktree {} of {} is made", place.settings.directory.display(), origin.source),
+        Ok(Prepared::Changed) => tracing::warn!("the worktree {} is repaired", place.settings.directory.display()),
+        Err(error) => tracing::error!("the worktree cannot be used, and tasks will fail of it: {error}"),
+    }
+    let _ = notes.send(Note::Prepared(result.map(drop))).await;
+}
+
+fn stopped(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::Cancelled => "the task was cancelled meanwhile",
+        _ => "the instance was stopped meanwhile",
+    }
+}
+
+/// What the agent is told of a check that failed.
+fn feedback(command: &[String], check: &Verification) -> String {
+    let output = check.output.trim_end();
+    let output = output.get(output.ceil_char_boundary(output.len().saturating_sub(FEEDBACK_MAX))..).unwrap_or_default();
+    format!(
+        "Your work does not pass the check of this repository. `{}` ended with: {}. The end of its output:\n\n{output}\n\nFind the cause and mend it. Do not weaken the check itself.",
+        command.join(" "),
+        check.ended
+    )
+}

@@ -1,0 +1,165 @@
+//! After an attempt: what is left is committed on the task's branch, and what came of it is told.
+
+use super::branch::Begun;
+use super::git::Git;
+use super::rescue::{self, ADD};
+use super::{WorktreeError, look};
+use crate::core::checkout::Checkout;
+use crate::core::delivery::{ChangedFile, Delivery, FILES_MAX, Trailers, message};
+use crate::core::ids::{AttemptId, InstanceName, SessionId};
+
+/// What becomes of what is not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::runner) enum Leave {
+    /// It is the work, and is committed.
+    Commit,
+    /// It is no finished work: a rescue ref keeps it, and it stays where it is for another attempt.
+    Keep,
+    /// The task goes on in it soon.
+    Stay,
+}
+
+/// An attempt that leaves its worktree.
+#[derive(Debug)]
+pub(in crate::runner) struct Leaving<'l> {
+    /// Where and how it worked.
+    pub(in crate::runner) checkout: &'l Checkout,
+    /// What it began with.
+    pub(in crate::runner) begun: &'l Begun,
+    /// The instance.
+    pub(in crate::runner) instance: &'l InstanceName,
+    /// The attempt.
+    pub(in crate::runner) attempt: AttemptId,
+    /// The task's title.
+    pub(in crate::runner) title: &'l str,
+    /// The agent's last words.
+    pub(in crate::runner) words: &'l str,
+    /// Its conversation.
+    pub(in crate::runner) session: Option<SessionId>,
+}
+
+/// Leaves the worktree so; what cannot be committed is kept on a rescue ref. Answers what there is now, and why the work is not
+/// on its branch, if it is not.
+pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, leave: Leave) -> (Delivery, Option<WorktreeError>) {
+    let problem = if leave == Leave::Commit { commit(git, leaving).await.err() } else { None };
+    let mut delivery = Delivery {
+        repository: leaving.checkout.origin.name.clone(),
+        branch: leaving.begun.branch.clone(),
+        base: Some(leaving.begun.base.clone()),
+        ..Delivery::default()
+    };
+    // In a shared worktree what is uncommitted is the other members' too, and stays where it is.
+    let shared = leaving.checkout.shared;
+    let lost = if leave == Leave::Stay || (leave == Leave::Commit && problem.is_none()) || shared {
+        None
+    } else {
+        match rescue::keep(git, leaving.instance, leaving.attempt).await {
+            Ok(kept) => {
+                delivery.rescue = kept;
+                None
+            }
+            Err(error) => Some(error),
+        }
+    };
+    look_back(git, &mut delivery).await;
+    let problem = match (problem, lost) {
+        (Some(problem), Some(lost)) => Some(WorktreeError::Refused(format!("{problem}; it could not be rescued either and stands in the worktree: {lost}"))),
+        (None, Some(lost)) => {
+            tracing::warn!("what the attempt left uncommitted could not be rescued; it stays in the worktree: {lost}");
+            None
+        }
+        (problem, None) => problem,
+    };
+    (delivery, problem)
+}
+
+async fn commit(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), WorktreeError> {
+    let own = look::git_directory(git).await?;
+    let _held = match leaving.checkout.shared {
+        true => Some(super::prepare::hold(&own.join("clauded.lock")).await?),
+        false => None,
+    };
+    let branch = &leaving.begun.branch;
+    let operation = look::operation(&own);
+    match operation {
+        None => {}
+        Some("merge") => {
+            let conflicts = look::conflicts(git).await?;
+            if conflicts > 0 {
+                return Err(WorktreeError::Refused(format!("the agent left a merge with {conflicts} files in conflict; nothing of it was committed")));
+            }
+        }
+        Some(other) => return Err(WorktreeError::Refused(format!("the agent left a {other} half done; nothing of it was committed"))),
+    }
+    onto_branch(git, branch).await?;
+    let status = look::status(git).await?;
+    if !status.dirty && operation.is_none() {
+        return Ok(());
+    }
+    let list = look::everything_but(&status.nested);
+    git.call(&ADD).input(list).text().await?;
+    if operation.is_none() && git.asks(&["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=none"]).await? {
+        return Ok(());
+    }
+    let checkout = leaving.checkout;
+    let trailers = Trailers { attempt: leaving.attempt, instance: leaving.instance, id: &checkout.id, session: leaving.session };
+    let text = message(checkout.kind.as_str(), leaving.title, leaving.words, &trailers);
+    let mut call = vec!["commit", "--quiet", "--file=-", "--cleanup=verbatim"];
+    if !git.is_trusted() {
+        call.extend(["--no-verify", "--no-gpg-sign"]);
+    }
+    let author = &checkout.author;
+    let call = git.call(&call).input(text).with("GIT_AUTHOR_NAME", &author.name).with("GIT_AUTHOR_EMAIL", &author.email);
+    call.with("GIT_COMMITTER_NAME", &author.name).with("GIT_COMMITTER_EMAIL", &author.email).text().await?;
+    Ok(())
+}
+
+/// Brings HEAD back to the task's branch, with the commits that the agent made elsewhere if they follow on it.
+async fn onto_branch(git: &Git<'_>, branch: &str) -> Result<(), WorktreeError> {
+    let at = look::branch(git).await;
+    if at.as_deref() == Some(branch) {
+        return Ok(());
+    }
+    let full = format!("refs/heads/{branch}");
+    let head = look::head(git).await?;
+    let place = at.map_or_else(|| "a detached HEAD".to_owned(), |at| format!("branch {at}"));
+    match look::commit(git, &full).await {
+        Ok(tip) if tip == head || look::contains(git, &tip, &head).await? => {
+            git.run(&["update-ref", "-m", "clauded: the agent went on elsewhere", &full, &head, &tip]).await?;
+        }
+        Ok(_) if !look::status(git).await?.dirty => {
+            // It looked around, and has nothing there that is its own.
+            git.write(&["switch", "--quiet", "--no-guess", branch]).await?;
+            return Ok(());
+        }
+        Ok(_) => {
+            return Err(WorktreeError::Refused(format!("the agent left its changes on {place} and not on {branch}; they were not committed there")));
+        }
+        // It was renamed or deleted.
+        Err(_) => git.run(&["update-ref", "-m", "clauded: the branch was gone", &full, &head, &"0".repeat(head.len())]).await?,
+    }
+    git.run(&["symbolic-ref", "-m", "clauded: back on the task's branch", "HEAD", &full]).await?;
+    Ok(())
+}
+
+/// The branch's tip, and what differs from the base. What cannot be told is left out.
+async fn look_back(git: &Git<'_>, delivery: &mut Delivery) {
+    let Some(base) = delivery.base.clone() else { return };
+    let Ok(head) = look::commit(git, &format!("refs/heads/{}", delivery.branch)).await else { return };
+    let range = format!("{base}..{head}");
+    delivery.commits = git.maybe(&["rev-list", "--count", &range]).await.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let call = ["diff", "--name-status", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--end-of-options", &base, &head];
+    if let Ok(answer) = git.call(&call).bytes().await {
+        let mut parts = answer.split(|b| *b == 0).map(|part| String::from_utf8_lossy(part).into_owned());
+        let mut more = 0u32;
+        while let (Some(status), Some(path)) = (parts.next().filter(|status| !status.is_empty()), parts.next()) {
+            if delivery.files.len() < FILES_MAX {
+                delivery.files.push(ChangedFile { status, path });
+            } else {
+                more = more.saturating_add(1);
+            }
+        }
+        delivery.more_files = more;
+    }
+    delivery.head = Some(head);
+}

@@ -1,0 +1,126 @@
+//! Looks at a worktree: where HEAD is, what is half done, what is not committed.
+
+use super::git::{Git, GitError};
+use std::path::{Path, PathBuf};
+
+/// An operation that git has begun and not ended, and the file that tells of it.
+const OPERATIONS: [(&str, &str); 6] = [
+    ("rebase-merge", "rebase"),
+    ("rebase-apply", "rebase"),
+    ("CHERRY_PICK_HEAD", "cherry-pick"),
+    ("REVERT_HEAD", "revert"),
+    ("MERGE_HEAD", "merge"),
+    ("BISECT_LOG", "bisect"),
+];
+
+/// The worktree's own part of the repository (gitrepository-layout(5), `$GIT_DIR`).
+///
+/// # Errors
+/// It is no worktree.
+pub(super) async fn git_directory(git: &Git<'_>) -> Result<PathBuf, GitError> {
+    Ok(git.text(&["rev-parse", "--absolute-git-dir"]).await?.into())
+}
+
+/// The commit that is checked out.
+///
+/// # Errors
+/// There is none.
+pub(super) async fn head(git: &Git<'_>) -> Result<String, GitError> {
+    commit(git, "HEAD").await
+}
+
+/// The commit that a name stands for.
+///
+/// # Errors
+/// It stands for none.
+pub(super) async fn commit(git: &Git<'_>, name: &str) -> Result<String, GitError> {
+    git.text(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]).await
+}
+
+/// The branch that HEAD is on; `None` if it is detached.
+pub(super) async fn branch(git: &Git<'_>) -> Option<String> {
+    let name = git.maybe(&["symbolic-ref", "--quiet", "HEAD"]).await?;
+    name.strip_prefix("refs/heads/").map(str::to_owned)
+}
+
+/// Whether that branch exists.
+///
+/// # Errors
+/// git cannot tell.
+pub(super) async fn has_branch(git: &Git<'_>, name: &str) -> Result<bool, GitError> {
+    git.asks(&["show-ref", "--verify", "--quiet", &format!("refs/heads/{name}")]).await
+}
+
+/// Whether the first commit is contained in the second.
+///
+/// # Errors
+/// git cannot tell.
+pub(super) async fn contains(git: &Git<'_>, first: &str, second: &str) -> Result<bool, GitError> {
+    git.asks(&["merge-base", "--is-ancestor", first, second]).await
+}
+
+/// What is half done, if anything.
+pub(super) fn operation(git_directory: &Path) -> Option<&'static str> {
+    OPERATIONS.iter().find(|(file, _)| git_directory.join(file).exists()).map(|(_, name)| *name)
+}
+
+/// How many paths a merge has left in conflict.
+///
+/// # Errors
+/// The index cannot be read.
+pub(super) async fn conflicts(git: &Git<'_>) -> Result<usize, GitError> {
+    let answer = git.call(&["diff", "--name-only", "--diff-filter=U", "-z", "--no-ext-diff"]).bytes().await?;
+    Ok(answer.iter().filter(|b| **b == 0).count())
+}
+
+/// What is not committed.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    /// Whether a tracked file differs, or one is not tracked and not ignored.
+    pub(super) dirty: bool,
+    /// Repositories in the worktree that are not submodules: git takes nothing of them, and neither do we.
+    pub(super) nested: Vec<Vec<u8>>,
+}
+
+/// What is not committed.
+///
+/// # Errors
+/// git cannot tell.
+pub(super) async fn status(git: &Git<'_>) -> Result<Status, GitError> {
+    let call = ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
+    let answer = match git.call(&call).bytes().await {
+        Ok(answer) => answer,
+        // Of a filter that fails, perhaps: what it would have said is then not known, and the file counts as changed.
+        Err(error) => match filters_off(git).await {
+            off if off.is_empty() => return Err(error),
+            off => git.call(&call).settings(&off).bytes().await?,
+        },
+    };
+    let mut status = Status::default();
+    for entry in answer.split(|b| *b == 0).filter(|entry| !entry.is_empty()) {
+        // With all untracked files listed one by one, a directory can only be a repository of its own.
+        match entry.strip_prefix(b"? ") {
+            Some(path) if path.ends_with(b"/") => status.nested.push(path.to_vec()),
+            _ => status.dirty = true,
+        }
+    }
+    Ok(status)
+}
+
+/// Settings under which no content filter runs.
+pub(super) async fn filters_off(git: &Git<'_>) -> Vec<String> {
+    let names = git.maybe(&["config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$"]).await.unwrap_or_default();
+    let off = |name: &str| if name.ends_with(".required") { format!("{name}=false") } else { format!("{name}=") };
+    names.lines().map(off).collect()
+}
+
+/// Everything but the nested repositories, as a list of paths for `--pathspec-from-file=- --pathspec-file-nul`.
+pub(super) fn everything_but(nested: &[Vec<u8>]) -> Vec<u8> {
+    let mut list = b":/\0".to_vec();
+    for path in nested {
+        list.extend_from_slice(b":(top,exclude,literal)");
+        list.extend_from_slice(path.strip_suffix(b"/").unwrap_or(path));
+        list.push(0);
+    }
+    list
+}

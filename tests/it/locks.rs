@@ -1,0 +1,227 @@
+//! Locks, with real agents' hooks: what one has another does not write, and nothing is held past its end.
+
+use crate::world::World;
+use serde_json::Value;
+
+/// Two instances in worktrees of one repository; their agents are shells, or scripted.
+const SHOP: &str = "[repositories.shop]\npath = \"/srv/none\"\nfeatures = { auth = [\"src/auth/**\", \"login.*\"] }\n\
+    [profiles.shell]\nagent = \"command\"\ncommand = [\"sh\", \"-e\"]\n\
+    [instances.a]\nrepository = \"shop\"\n[instances.b]\nrepository = \"shop\"\n[instances.c]\nrepository = \"shop\"\nprofile = \"shell\"\n";
+
+fn shop() -> World {
+    let world = World::new(SHOP);
+    for name in ["a", "b", "c"] {
+        world.instance(name);
+    }
+    world
+}
+
+fn locks(world: &World) -> Vec<(String, String)> {
+    let table = world.json(&["lock", "list"]);
+    let locks = table["locks"].as_array().expect("a list").iter();
+    locks.map(|lock| (lock["pattern"].as_str().expect("a pattern").to_owned(), lock["owner"].as_str().expect("an owner").to_owned())).collect()
+}
+
+fn said(task: &Value) -> &str {
+    task["history"].as_array().and_then(|attempts| attempts.last()).and_then(|attempt| attempt["text"].as_str()).unwrap_or_default()
+}
+
+/// Takes a lock as whoever runs the tests.
+fn take(world: &World, more: &[&str]) -> Value {
+    world.json(&[&["lock", "acquire", "--repository", "shop"], more].concat())
+}
+
+#[test]
+fn an_agent_does_not_write_what_another_has_locked_and_is_told_who_has_it() {
+    let world = shop();
+    let first = world.add("a", "edit x.txt mine\nsay written\nawait go\nsay done");
+    world.event(|e| e["kind"] == "lock-acquired");
+    assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {first})"))]);
+    let second = world.wait(&world.add("b", "edit y.txt free\nedit x.txt yours"));
+    assert_eq!(second["state"], "succeeded", "{second:#}");
+    let wanted = format!("hook error: x.txt is held by a (task {first}) until that task ends. You may wait for it");
+    assert!(said(&second).contains(&wanted), "{}", said(&second));
+    assert!(!world.path("worktrees/b/x.txt").exists() && world.path("worktrees/b/y.txt").exists());
+    assert_eq!(locks(&world).len(), 1, "what b had ended with its task");
+    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    assert_eq!(world.wait(&first)["state"], "succeeded");
+    assert_eq!(locks(&world), []);
+    let third = world.wait(&world.add("b", "edit x.txt yours"));
+    assert_eq!((third["state"].as_str(), world.path("worktrees/b/x.txt").exists()), (Some("succeeded"), true));
+    let kinds = world.json(&["events"]);
+    let of_locks = kinds.as_array().expect("events").iter().filter(|e| e["kind"].as_str().is_some_and(|kind| kind.starts_with("lock-")));
+    let told: Vec<&str> = of_locks.map(|e| e["kind"].as_str().unwrap_or_default()).collect();
+    assert_eq!(told, ["lock-acquired", "lock-acquired", "lock-refused", "lock-released", "lock-released", "lock-acquired", "lock-released"]);
+}
+
+#[test]
+fn a_killed_agent_and_a_cancelled_task_hold_nothing() {
+    let world = shop();
+    let lost = world.add("a", "once edit x.txt 1\nonce crash\nsay again");
+    assert_eq!(world.wait(&lost)["state"], "succeeded");
+    assert_eq!(locks(&world), []);
+    let cancelled = world.add("a", "edit x.txt 1\nhang");
+    world.event(|e| e["kind"] == "lock-acquired" && e["task"] == cancelled.parse::<i64>().expect("a number"));
+    world.ok(&["task", "cancel", &cancelled]);
+    assert_eq!(world.wait(&cancelled)["state"], "cancelled");
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn an_interrupted_task_keeps_its_locks_and_goes_on_under_them() {
+    let mut world = shop();
+    let task = world.add("a", "edit x.txt 1\nawait go\nedit x.txt 2\nsay done");
+    world.event(|e| e["kind"] == "lock-acquired");
+    world.ok(&["stop", "a"]);
+    assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {task})"))]);
+    // The table is what the store has, after a power cut of the daemon too.
+    world.end_daemon("KILL");
+    world.start_daemon();
+    assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {task})"))]);
+    let refused = world.wait(&world.add("b", "edit x.txt no"));
+    assert!(said(&refused).contains("x.txt is held by a"), "{}", said(&refused));
+    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    world.ok(&["start", "a"]);
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_i64()), (Some("succeeded"), Some(2)), "{shown:#}");
+    assert_eq!(std::fs::read_to_string(world.path("worktrees/a/x.txt")).ok().as_deref(), Some("2\n"));
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
+    let world = shop();
+    std::fs::create_dir_all(world.path("worktrees/a/src/auth")).expect("made");
+    let holder = world.add("a", "edit src/auth/old.rs mine\nawait go");
+    world.event(|e| e["kind"] == "lock-acquired");
+    let waiting = |count: usize| {
+        let end = std::time::Instant::now() + crate::world::DEADLINE;
+        loop {
+            let table = world.json(&["lock", "list"]);
+            let waiting = table["waiting"].as_array().expect("a list").clone();
+            if waiting.len() == count {
+                return waiting;
+            }
+            assert!(std::time::Instant::now() < end, "{table:#}");
+            std::thread::yield_now();
+        }
+    };
+    // c's shell is an agent: it locks files of its own worktree.
+    let task =
+        world.add("c", "claudectl() { \"$CTL\" \"$@\"; }; CTL=$(cat ctl); claudectl lock acquire src/auth/ --wait=5min; claudectl lock list; echo got it");
+    std::fs::write(world.path("worktrees/c/ctl"), env!("CARGO_BIN_EXE_claudectl")).expect("written");
+    let first = waiting(1);
+    assert_eq!((first[0]["owner"].as_str(), first[0]["position"].as_i64()), (Some(format!("c (task {task})").as_str()), Some(1)), "{first:#?}");
+    let mut gone = world.ctl_command(&["lock", "acquire", "--repository", "shop", "--glob", "**", "--wait"]);
+    let mut gone = gone.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("claudectl");
+    let second = waiting(2);
+    assert!(second[1]["waits_for"].as_str().is_some_and(|way| way.contains("comes first")), "{second:#?}");
+    gone.kill().expect("killed");
+    gone.wait().expect("ended");
+    waiting(1);
+    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    world.wait(&holder);
+    let shown = world.wait(&task);
+    assert!(shown["state"] == "succeeded" && said(&shown).contains("got it"), "{shown:#}");
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn an_agent_acts_on_its_own_locks_alone_and_an_operator_on_all() {
+    let world = shop();
+    let id = take(&world, &["x.txt"])["id"].to_string();
+    std::fs::write(world.path("worktrees/c/ctl"), env!("CARGO_BIN_EXE_claudectl")).expect("written");
+    let script = format!(
+        "ctl=$(cat ctl); for line in 'release --id {id}' 'release --id {id} --force' 'steal x.txt' 'transfer {id} c' 'acquire --repository other x' 'acquire ../b/x.txt'; \
+         do $ctl lock $line 2>>said && echo \"$line: done\" >>said; done; $ctl lock acquire z.txt >/dev/null; touch have; while [ ! -e go ]; do :; done"
+    );
+    let task = world.add("c", &script);
+    world.event(|e| e["kind"] == "lock-acquired" && e["instance"] == "c");
+    let refused = std::fs::read_to_string(world.path("worktrees/c/said")).expect("said");
+    assert_eq!(refused.lines().count(), 6, "{refused}");
+    assert!(!refused.contains(": done"), "{refused}");
+    for (n, word) in
+        ["is held by", "agents act on their own locks alone", "agents may not do that", "is held by", "neither a repository", "is in no git worktree"]
+            .into_iter()
+            .enumerate()
+    {
+        assert!(refused.lines().nth(n).is_some_and(|line| line.contains(word)), "{word}: {refused}");
+    }
+    let own = locks(&world)[1].clone();
+    assert_eq!(own, ("z.txt".to_owned(), format!("c (task {task})")));
+    assert!(world.fails(7, &["lock", "acquire", "--repository", "shop", "z.txt"]).contains("is held by c"));
+    assert!(world.fails(4, &["lock", "release", "--id", "2"]).contains("--force"));
+    world.ok(&["lock", "transfer", &id, "c"]);
+    assert_eq!(locks(&world)[0].1, format!("c (task {task})"));
+    let stolen = world.json(&["lock", "steal", "--repository", "shop", "z.txt", "--reason", "hotfix"]);
+    assert_eq!(stolen["result"], "created");
+    world.event(|e| e["kind"] == "lock-stolen" && e["instance"] == "c" && e["message"].as_str().is_some_and(|m| m.ends_with("hotfix")));
+    std::fs::write(world.path("worktrees/c/go"), "").expect("written");
+    world.wait(&task);
+    world.ok(&["lock", "release", "--all"]);
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn bad_input_is_refused_with_what_to_do() {
+    let world = shop();
+    for (arguments, word) in [
+        (&["--glob", "a**"][..], "stands alone between slashes"),
+        (&["--glob", "[a"], "has no ']'"),
+        (&["../x"], "has \"..\" in it"),
+        (&["/etc/passwd"], "absolute"),
+        (&["a\nb"], "control characters"),
+        (&["--feature", "nope"], "known there: auth"),
+        (&["x", "--ttl", "8days"], "7 days"),
+        (&["x", "--reason", "a\nb"], "one line"),
+    ] {
+        let said = world.fails(7, &[&["lock", "acquire", "--repository", "shop"], arguments].concat());
+        assert!(said.contains(word), "{arguments:?}: {said}");
+    }
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn edit_locks_while_the_editor_is_open() {
+    let world = shop();
+    let file = world.path("worktrees/a/notes.txt");
+    let edit = |editor: &str| {
+        let mut command = world.ctl_command(&["edit", "notes.txt"]);
+        command.current_dir(world.path("worktrees/a")).env("CLAUDED_WORKTREE", world.path("worktrees/a")).env("EDITOR", editor).env_remove("VISUAL");
+        command
+    };
+    let script = world.path("editor");
+    std::fs::write(&script, "#!/bin/sh\n\"$CTL\" lock list > \"$1\"\n").expect("written");
+    std::process::Command::new("chmod").arg("+x").arg(&script).status().expect("chmod");
+    let done = edit(&script.display().to_string()).env("CTL", env!("CARGO_BIN_EXE_claudectl")).output().expect("ran");
+    assert!(done.status.success(), "{done:?}");
+    let seen = std::fs::read_to_string(&file).expect("the editor wrote");
+    assert!(seen.contains("notes.txt") && seen.contains("shop"), "{seen}");
+    assert_eq!(locks(&world), []);
+    // Told to end, it gives the lock back all the same.
+    let mut child = edit("tail -f").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("started");
+    world.event(|e| e["kind"] == "lock-acquired" && e["id"].as_i64().is_some_and(|id| id > 0) && locks(&world).len() == 1);
+    crate::world::kill("TERM", child.id());
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn a_file_that_another_has_written_to_since_is_not_overwritten() {
+    let world = shop();
+    let file = world.path("worktrees/a/x.txt");
+    let task = world.add("a", "edit x.txt one\nsay read\nawait go\nedit x.txt two\nedit y.txt new");
+    world.event(|e| e["kind"] == "lock-acquired");
+    let end = std::time::Instant::now() + crate::world::DEADLINE;
+    let noted = || std::fs::read_dir(world.path("instances/instances/a/reads")).is_ok_and(|mut reads| reads.next().is_some());
+    while !noted() {
+        assert!(std::time::Instant::now() < end, "the read is not noted");
+        std::thread::yield_now();
+    }
+    std::fs::write(&file, "theirs").expect("written");
+    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    let shown = world.wait(&task);
+    assert!(said(&shown).contains("has changed since you read it"), "{shown:#}");
+    assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("theirs"));
+    assert!(world.path("worktrees/a/y.txt").exists());
+}
