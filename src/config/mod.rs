@@ -22,7 +22,7 @@ pub use team::{CLASSIC, RoleConfig, TeamConfig};
 use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
-use crate::core::lock::Pattern;
+use crate::core::lock::{Pattern, Policy};
 use crate::core::profile::Profile;
 use crate::core::refname::BranchTemplate;
 use crate::core::team::{Member, TeamName};
@@ -107,7 +107,7 @@ pub struct Repository {
     /// `features`: names for globs, to lock together.
     pub features: BTreeMap<String, Pattern>,
     /// `lock-policy`
-    pub lock_policy: LockPolicy,
+    pub lock_policy: Policy,
     /// `worktree-root`: of instances that say no directory.
     pub worktree_root: PathBuf,
     /// `branch`: how the branches of tasks are named.
@@ -135,16 +135,6 @@ impl Repository {
     pub fn caches_directory(&self, name: &str) -> PathBuf {
         self.worktree_root.join(".caches").join(name)
     }
-}
-
-/// What is done about files that a task has changed without a lock on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LockPolicy {
-    /// It is told, and that is all.
-    #[default]
-    Warn,
-    /// The task fails, and its work is kept on a rescue ref.
-    Refuse,
 }
 
 /// Locks.

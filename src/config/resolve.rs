@@ -3,19 +3,17 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{
-    Api, Audit, Config, Defaults, Fleet, InstanceConfig, LockPolicy, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value,
-};
+use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
 use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
-use crate::core::lock::TTL_MAX;
+use crate::core::lock::{Policy, TTL_MAX};
 use crate::core::profile::{AgentKind, Profile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const LOCK_POLICIES: [(&str, LockPolicy); 2] = [("warn", LockPolicy::Warn), ("refuse", LockPolicy::Refuse)];
+const LOCK_POLICIES: [(&str, Policy); 2] = [("warn", Policy::Warn), ("refuse", Policy::Refuse)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The profile that is always there.

@@ -36,11 +36,13 @@ pub enum Reason {
     Worktree,
     /// The work is committed, and its branch could not be pushed.
     Publish,
+    /// It has changed files without a lock on them, and the repository does not allow that.
+    Locks,
 }
 
 impl Reason {
     /// All of them, for metrics that start at zero.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AgentError,
         Self::Oom,
         Self::MemoryPressure,
@@ -53,6 +55,7 @@ impl Reason {
         Self::VerifyFailed,
         Self::Worktree,
         Self::Publish,
+        Self::Locks,
     ];
 
     /// The stable name.
@@ -70,6 +73,7 @@ impl Reason {
             Self::VerifyFailed => "verify-failed",
             Self::Worktree => "worktree",
             Self::Publish => "publish",
+            Self::Locks => "locks",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A repository as an attempt works in it: where it is, which branch, how the work is checked, committed and sent on.
 
 use super::ids::InstanceId;
+use super::lock::Policy;
 use super::task::TaskType;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -172,6 +173,9 @@ pub struct Checkout {
     pub kind: TaskType,
     /// Who commits.
     pub author: Author,
+    /// What is done about files that were changed without a lock on them; `None` where there are no locks.
+    #[serde(default)]
+    pub locks: Option<Policy>,
     /// How the work is checked, if it is.
     pub verify: Option<Verify>,
     /// How often the output of a failed check goes back to the agent.

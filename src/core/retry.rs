@@ -43,7 +43,8 @@ fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
             | Reason::Budget
             | Reason::VerifyFailed
             | Reason::Worktree
-            | Reason::Publish,
+            | Reason::Publish
+            | Reason::Locks,
             _,
         ) => None,
     }
@@ -101,7 +102,8 @@ mod tests {
 
     #[test]
     fn what_would_fail_the_same_way_is_not_repeated() {
-        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure, Reason::VerifyFailed, Reason::Publish] {
+        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure, Reason::VerifyFailed, Reason::Publish, Reason::Locks]
+        {
             assert_eq!(after(&failed(reason, true), 0, 0.0), Next::Final);
         }
         assert_eq!(after(&failed(Reason::AgentError, false), 0, 0.0), Next::Final);

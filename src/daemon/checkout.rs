@@ -38,6 +38,7 @@ pub(super) fn of(config: &Config, instance: &InstanceName, task: TaskId, kind: &
             // A domain that nobody can have (RFC 2606).
             email: repository.author_email.clone().unwrap_or_else(|| format!("{instance}@claude-code.invalid")),
         },
+        locks: Some(repository.lock_policy),
         verify: repository.verify.clone(),
         verify_attempts: config.profiles.get(&said.profile).map_or(0, |profile| profile.verify_attempts),
         push: repository.push.clone(),

@@ -1,18 +1,20 @@
 //! Where locks are asked for: the engine's side of [`crate::core::lock`]. Says who the caller is, what it means, and what follows
 //! for locks from what the queue decided.
 
-use super::engine::State;
+use super::engine::{Outbox, State};
 use super::turn::{Action, LockCount, Turn};
 use crate::config::Config;
 use crate::core::attempt::Ended;
 use crate::core::checkout::Source;
-use crate::core::ids::InstanceName;
+use crate::core::ids::{AttemptId, InstanceName};
 use crate::core::instance::Observation;
 use crate::core::lock::{
-    Acquired, Answer, Blocker, Bond, Effect, Lock, LockId, Locks, Mode, Owner, Pattern, REASON_MAX, Refusal, Request, Scope, TTL_MAX, WaitId,
+    Acquired, Answer, Blocker, Bond, Effect, Lock, LockId, Locks, Mode, Owner, Pattern, REASON_MAX, Refusal, Request, Scope, TTL_MAX, Uncovered, WaitId,
+    describe,
 };
 use crate::core::queue::{Change, Queue};
 use crate::platform::store::{SqliteStore, StoreError};
+use crate::proto::link::FromDaemon;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +33,8 @@ pub(super) enum Input {
     Withdraw(u64),
     /// To give locks back.
     Release { who: Who, which: Which, force: bool, reply: Reply },
+    /// Whether an attempt has a lock on each of these files.
+    Check { instance: InstanceName, attempt: AttemptId, files: Vec<String>, to: Outbox },
     /// To give a lock to an instance.
     Transfer { who: Who, id: LockId, to: InstanceName, force: bool, reply: Reply },
 }
@@ -209,6 +213,14 @@ pub(super) fn take(input: Input, state: &mut State, now: Timestamp, turn: &mut T
             let said = release(&who, which, force, state, now, turn).unwrap_or_else(Said::No);
             turn.reply(reply, said);
         }
+        Input::Check { instance, attempt, files, to } => {
+            let uncovered = check(&instance, attempt, files, state);
+            if !uncovered.is_empty() {
+                let message = format!("{} changed without a lock: {}", if uncovered.len() == 1 { "a file was" } else { "files were" }, describe(&uncovered));
+                turn.note("lock-missing", Some(&instance), Some(attempt.task), message, None, now);
+            }
+            turn.tell(to, FromDaemon::Locks { attempt, uncovered });
+        }
         Input::Transfer { who, id, to, force, reply } => {
             let (by, (to, bond)) = (owner(state, &who).0, owner(state, &Who::Agent(to)));
             let said = match state.desk.locks.transfer(id, &by, force, to, bond, now) {
@@ -312,6 +324,25 @@ fn release(who: &Who, which: Which, force: bool, state: &mut State, now: Timesta
         state.desk.perform(effects, now, turn);
     }
     Ok(Said::Released(ids.len()))
+}
+
+/// The files that an attempt has no lock on. What nobody has is not held against an attempt after the first: an earlier one may have
+/// changed it, whose locks have ended with it.
+fn check(instance: &InstanceName, attempt: AttemptId, files: Vec<String>, state: &State) -> Vec<Uncovered> {
+    if state.queue.attempt_on(instance) != Some(attempt) {
+        return Vec::new();
+    }
+    let (place, owner) = (place_of(&state.config, instance), Owner::Agent { instance: instance.clone(), task: Some(attempt.task) });
+    let lacks = |path: String| {
+        let scope = Scope { place: place.clone(), pattern: Pattern::path(&path).ok()? };
+        let holder = state.desk.locks.holder(&scope, &owner).map(|lock| lock.owner.clone());
+        match holder {
+            Some(holder) if holder == owner => None,
+            None if attempt.number > 1 => None,
+            holder => Some(Uncovered { path, holder: holder.map(|holder| holder.to_string()) }),
+        }
+    };
+    files.into_iter().filter_map(lacks).collect()
 }
 
 fn refused(id: LockId, refusal: &Refusal) -> No {

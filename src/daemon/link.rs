@@ -1,5 +1,6 @@
 //! The runner link's server: who is calling is asked of the kernel, what they say goes to the engine in order.
 
+use super::desk;
 use super::engine::{Input, Outbox};
 use super::identity::Identity;
 use crate::core::ids::InstanceName;
@@ -157,6 +158,10 @@ async fn listen(
                 }
             }
             FromRunner::Progress(progress) => pass(Input::Progress(instance.clone(), progress)).await?,
+            FromRunner::Locks { attempt, files } => {
+                let input = desk::Input::Check { instance: instance.clone(), attempt, files, to: to.clone() };
+                pass(Input::Lock(input)).await?;
+            }
             FromRunner::Draining => pass(Input::Draining(instance.clone())).await?,
             FromRunner::Hello(_) => return Err(LinkError::Protocol("a second Hello".to_owned())),
         }

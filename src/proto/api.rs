@@ -50,7 +50,7 @@ pub struct Task {
     /// `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
     /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`,
-    /// `verify-failed`, `worktree`, `publish`.
+    /// `verify-failed`, `worktree`, `publish`, `locks`.
     pub reason: Option<String>,
     /// A sentence: why it failed, what it waits for, what it is doing.
     pub detail: String,

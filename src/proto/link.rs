@@ -8,6 +8,7 @@ use crate::core::attempt::Report;
 use crate::core::checkout::Checkout;
 use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
+use crate::core::lock::Uncovered;
 use crate::core::message::MessageId;
 use crate::core::profile::Profile;
 use crate::core::usage::{AgentUsage, Usd};
@@ -36,6 +37,13 @@ pub enum FromRunner {
     },
     /// How the running attempt is doing; at most four a second.
     Progress(Progress),
+    /// Whether an attempt has a lock on each of the files that it has changed; answered by [`FromDaemon::Locks`].
+    Locks {
+        /// The attempt.
+        attempt: AttemptId,
+        /// From the root of the worktree.
+        files: Vec<String>,
+    },
     /// It has been told to stop and takes no more tasks.
     Draining,
 }
@@ -140,6 +148,13 @@ pub enum FromDaemon {
     End {
         /// The attempt.
         attempt: AttemptId,
+    },
+    /// The answer to [`FromRunner::Locks`].
+    Locks {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The files that it has no lock on.
+        uncovered: Vec<Uncovered>,
     },
     /// The caller is not who may speak here; the connection ends.
     Refused {

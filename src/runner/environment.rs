@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 /// Where programs are looked for when the runner has no PATH itself.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-
 /// All variables of the agent. The profile's go over the agent's own, those over ours, but for the marks.
 pub(super) fn variables(settings: &Settings, work: &Work, agent: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
     let (profile, attempt) = (&work.profile, work.attempt);

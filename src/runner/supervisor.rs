@@ -11,6 +11,7 @@ use super::{Fatal, durable, leftovers};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::delivery::Stage;
 use crate::core::ids::AttemptId;
+use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::StopCause;
 use crate::proto::link::{Event, FromDaemon, FromRunner, Hello, Progress, VERSION, Work};
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -41,6 +42,8 @@ struct Current {
     orders: mpsc::Sender<StopCause>,
     letters: mpsc::UnboundedSender<Letter>,
     progress: Option<Box<Progress>>,
+    /// What clauded was asked of its locks, until it has answered.
+    asking: Option<(Vec<String>, oneshot::Sender<Vec<Uncovered>>)>,
     /// What the runner itself does for it, or why it does not end, as long as that is so.
     aside: Option<String>,
 }
@@ -202,7 +205,17 @@ impl Supervisor {
 
     fn said(&mut self, said: FromDaemon) {
         match said {
-            FromDaemon::Welcome => tracing::info!("connected to clauded"),
+            FromDaemon::Welcome => {
+                tracing::info!("connected to clauded");
+                self.ask_for_locks();
+            }
+            FromDaemon::Locks { attempt, uncovered } => {
+                let current = self.current.as_mut().filter(|current| current.attempt == attempt);
+                if let Some((_, reply)) = current.and_then(|current| current.asking.take()) {
+                    // An attempt that was stopped meanwhile has no use for it.
+                    let _ = reply.send(uncovered);
+                }
+            }
             FromDaemon::Ack { seq } => {
                 self.spool.acknowledge(seq);
                 self.after_spooling();
@@ -221,6 +234,14 @@ impl Supervisor {
             }
             // The link ends with it, and tells why.
             FromDaemon::Refused { .. } => {}
+        }
+    }
+
+    /// Asks again on a new connection what was not answered on the old one.
+    fn ask_for_locks(&mut self) {
+        let asking = self.current.as_ref().and_then(|current| current.asking.as_ref().map(|(files, _)| (current.attempt, files.clone())));
+        if let Some((attempt, files)) = asking {
+            self.say(FromRunner::Locks { attempt, files });
         }
     }
 
@@ -248,6 +269,7 @@ impl Supervisor {
             orders,
             letters,
             progress: None,
+            asking: None,
             aside: None,
         });
         self.tasks.spawn(task::run(work, self.place.clone(), Inbox { orders: receiver, letters: post }, self.notes.clone()));
@@ -306,6 +328,10 @@ impl Supervisor {
                 current.progress = Some(progress.clone());
                 current.aside = None;
                 self.say(FromRunner::Progress(*progress));
+            }
+            Note::Locks(files, reply) => {
+                current.asking = Some((files, reply));
+                self.ask_for_locks();
             }
             Note::Stuck(why) => current.aside = Some(why),
             Note::Doing(words) => current.aside = Some(words),

@@ -13,6 +13,7 @@ use super::worktree::Begun;
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::delivery::{Delivery, Stage, Verification};
 use crate::core::ids::SessionId;
+use crate::core::lock::Uncovered;
 use crate::core::message::MessageId;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use uuid::Uuid;
 
@@ -68,6 +69,8 @@ pub(super) enum Note {
     Doing(String),
     /// The worktree is ready for tasks, or why it is not.
     Prepared(Result<(), String>),
+    /// It asks clauded which of these files it has no lock on.
+    Locks(Vec<String>, oneshot::Sender<Vec<Uncovered>>),
     /// How it is doing.
     Progress(Box<Progress>),
     /// Processes of it do not die, and that is why it does not end.
@@ -252,7 +255,6 @@ impl Attempt {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let status = loop {
             let deadline = process.deadline();
-            let pid = process.pid;
             let (child, stdout, stderr) = process.parts();
             tokio::select! {
                 status = child.wait() => break status,
@@ -277,7 +279,7 @@ impl Attempt {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
                 }
-                _ = child_ended.recv() => self.cell.reap(Some(pid)),
+                _ = child_ended.recv() => self.cell.reap(),
             }
         };
         let exit = status.map(exit).map_err(|e| format!("wait for process {}: {e}", process.pid))?;

@@ -101,7 +101,18 @@ def fill(table, found):
         table.add("daemon idle, 100 instances: RSS", "MiB", many["rss_mib"], 20)
         table.add("daemon idle, 100 instances: CPU", "% of a core", many["cpu_percent"], 0.1)
         table.add("runner idle: unshared memory, median of 100", "MiB", median(many["runner_private_kib"]) / 1024, 3, [("conmon", found["conmon"] and found["conmon"] / 1024)])
-        table.add("`claudectl version` round trip, p50", "ms", median(ms(many["version_s"])), 5, [("/bin/true", median(ms(many["true_s"])))], "stands in for the hook, which comes later")
+        table.add("`claudectl version` round trip, p50", "ms", median(ms(many["version_s"])), 5, [("/bin/true", median(ms(many["true_s"])))])
+    if hook := found["hook"]:
+        table.add("`claudectl hook pre-tool-use`, a file that is locked already, p50", "ms", median(ms(hook["again_s"])), 5, [("/bin/true", median(ms(hook["true_s"])))])
+        table.add("the same, a new lock on disk each time, p50", "ms", median(ms(hook["new_s"])), None, [("/bin/true", median(ms(hook["true_s"])))])
+        table.add("`claudectl hook post-tool-use`, p50", "ms", median(ms(hook["after_s"])), 5, [("/bin/true", median(ms(hook["true_s"])))])
+    if locks := found["locks"]:
+        most, none = locks[-1], locks[0]
+        for what, key in [("a file", "file_s"), ("a glob", "glob_s")]:
+            table.add(f"lock on {what} taken and given back, {most['held']} held, decided", "µs", most[key] * 1e6, None, [("with none held", none[key] * 1e6)])
+        table.add("lock handed on in a line of 100, decided", "µs", most["waiting_s"] * 1e6, None, [("with none held beside", none["waiting_s"] * 1e6)])
+        table.add("lock on everything refused", "ms", most["everything_s"] * 1000, None, [("with none held", none["everything_s"] * 1000)])
+        table.add("locks taken, each on disk", "locks/s", 1 / most["durable_s"], None, [("with none held", 1 / none["durable_s"])])
     emulated = found["machine"]
     verdicts = emulated and emulated["oom_verdict_ms"]
     table.add("out-of-memory kill → verdict on the task, median", "ms", verdicts and median(verdicts), 250, [("the longest of seven", verdicts and max(verdicts))], MACHINE)
@@ -130,6 +141,8 @@ def main():
     found = {
         "dispatch": measured("dispatch", lambda: rows.dispatch(100)),
         "scrape": measured("scrape", rows.scrape),
+        "locks": measured("locks", rows.locks),
+        "hook": measured("hook", rows.hook),
         "few": measured("idle daemon", lambda: rows.few(IDLE)),
         "many": measured("100 instances", lambda: rows.many(100, IDLE)),
         "trees": measured("trees", lambda: rows.trees(10)),

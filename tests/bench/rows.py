@@ -211,6 +211,37 @@ def scrape():
     return result
 
 
+def locks():
+    """Locks as they are decided, and on disk."""
+    return json.loads(subprocess.run([os.path.join(BIN, "examples/bench-locks")], check=True, capture_output=True).stdout)
+
+
+def hook():
+    """The hook programs as Claude Code runs them, without its shell."""
+    with World({"rest": ["/bin/sleep", "1000"]}, {"a": "rest"}) as world:
+        world.start()
+        tree = world.at("tree")
+        os.makedirs(f"{tree}/.git")
+        environment = {**os.environ, "CLAUDED_SOCKET": world.at("run/api.sock"), "CLAUDED_STATE": world.at("state")}
+
+        def run(name, file):
+            words = {"session_id": "s", "cwd": tree, "tool_name": "Write", "tool_input": {"file_path": f"{tree}/{file}", "content": "x" * 4000}}
+            begun = time.perf_counter()
+            subprocess.run([f"{BIN}/claudectl", "hook", name], input=json.dumps(words), text=True, env=environment, check=True, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - begun
+
+        with open(f"{tree}/again", "w") as file:
+            file.write("x" * 4000)
+        result = {"again_s": [run("pre-tool-use", "again") for _ in range(101)][1:], "new_s": [run("pre-tool-use", f"new-{n}") for n in range(100)]}
+        result["after_s"] = [run("post-tool-use", "again") for _ in range(100)]
+        result["true_s"] = []
+        for _ in range(100):
+            begun = time.perf_counter()
+            subprocess.run(["/bin/true"], check=True, stdout=subprocess.DEVNULL, input="", text=True)
+            result["true_s"].append(time.perf_counter() - begun)
+        return result
+
+
 def machine():
     """What needs the kernel's memory controller and real systemd: measured in the virtual machine, with the built package."""
     if os.geteuid() or not glob.glob(f"{ROOT}/dist/clauded_*.deb"):

@@ -8,7 +8,14 @@ use crate::reply::Reply;
 fn a_locked_file_is_not_written_though_all_permissions_are_bypassed() {
     let api = Api::new(Vec::new());
     let Some(world) = fleet(&api, "ANTHROPIC_API_KEY") else { return };
-    let shop = "[repositories.shop]\npath = \"/srv/none\"\n[instances.a]\nrepository = \"shop\"\n[instances.b]\nrepository = \"shop\"\n";
+    let repository = world.path("shop");
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"];
+    for arguments in [&["init", "--quiet"][..], &["commit", "--quiet", "--allow-empty", "-m", "first"]] {
+        std::fs::create_dir_all(&repository).expect("made");
+        assert!(std::process::Command::new("git").args(identity).arg("-C").arg(&repository).args(arguments).status().expect("git runs").success());
+    }
+    let shop =
+        format!("[repositories.shop]\npath = \"{}\"\n[instances.a]\nrepository = \"shop\"\n[instances.b]\nrepository = \"shop\"\n", repository.display());
     std::fs::write(world.path("clauded.toml.d/shop.toml"), shop).expect("written");
     crate::world::kill("HUP", world.daemon_pid());
     world.event(|e| e["kind"] == "config-reloaded");

@@ -4,16 +4,36 @@ use crate::world::World;
 use serde_json::Value;
 
 /// Two instances in worktrees of one repository; their agents are shells, or scripted.
-const SHOP: &str = "[repositories.shop]\npath = \"/srv/none\"\nfeatures = { auth = [\"src/auth/**\", \"login.*\"] }\n\
+const SHOP: &str = "features = { auth = [\"src/auth/**\", \"login.*\"] }\n\
     [profiles.shell]\nagent = \"command\"\ncommand = [\"sh\", \"-e\"]\n\
     [instances.a]\nrepository = \"shop\"\n[instances.b]\nrepository = \"shop\"\n[instances.c]\nrepository = \"shop\"\nprofile = \"shell\"\n";
 
 fn shop() -> World {
-    let world = World::new(SHOP);
+    with_policy("warn")
+}
+
+fn with_policy(policy: &str) -> World {
+    let mut world = World::without_daemon("");
+    let shop = world.path("shop");
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "init.defaultBranch=main"];
+        let done = std::process::Command::new("git").args(identity).arg("-C").arg(&shop).args(arguments).output().expect("git runs");
+        assert!(done.status.success(), "{done:?}");
+    };
+    std::fs::create_dir(&shop).expect("made");
+    git(&["init", "--quiet"]);
+    git(&["commit", "--quiet", "--allow-empty", "-m", "first"]);
+    world.configure(&format!("[repositories.shop]\npath = \"{}\"\nlock-policy = \"{policy}\"\n{SHOP}", shop.display()));
+    world.start_daemon();
     for name in ["a", "b", "c"] {
         world.instance(name);
     }
     world
+}
+
+/// A file that the agents wait for, outside of their worktrees.
+fn go(world: &World) -> String {
+    world.path("go").display().to_string()
 }
 
 fn locks(world: &World) -> Vec<(String, String)> {
@@ -34,7 +54,7 @@ fn take(world: &World, more: &[&str]) -> Value {
 #[test]
 fn an_agent_does_not_write_what_another_has_locked_and_is_told_who_has_it() {
     let world = shop();
-    let first = world.add("a", "edit x.txt mine\nsay written\nawait go\nsay done");
+    let first = world.add("a", &format!("edit x.txt mine\nsay written\nawait {}\nsay done", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
     assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {first})"))]);
     let second = world.wait(&world.add("b", "edit y.txt free\nedit x.txt yours"));
@@ -43,7 +63,7 @@ fn an_agent_does_not_write_what_another_has_locked_and_is_told_who_has_it() {
     assert!(said(&second).contains(&wanted), "{}", said(&second));
     assert!(!world.path("worktrees/b/x.txt").exists() && world.path("worktrees/b/y.txt").exists());
     assert_eq!(locks(&world).len(), 1, "what b had ended with its task");
-    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    std::fs::write(go(&world), "").expect("written");
     assert_eq!(world.wait(&first)["state"], "succeeded");
     assert_eq!(locks(&world), []);
     let third = world.wait(&world.add("b", "edit x.txt yours"));
@@ -70,7 +90,7 @@ fn a_killed_agent_and_a_cancelled_task_hold_nothing() {
 #[test]
 fn an_interrupted_task_keeps_its_locks_and_goes_on_under_them() {
     let mut world = shop();
-    let task = world.add("a", "edit x.txt 1\nawait go\nedit x.txt 2\nsay done");
+    let task = world.add("a", &format!("edit x.txt 1\nawait {}\nedit x.txt 2\nsay done", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
     world.ok(&["stop", "a"]);
     assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {task})"))]);
@@ -80,7 +100,7 @@ fn an_interrupted_task_keeps_its_locks_and_goes_on_under_them() {
     assert_eq!(locks(&world), [("x.txt".to_owned(), format!("a (task {task})"))]);
     let refused = world.wait(&world.add("b", "edit x.txt no"));
     assert!(said(&refused).contains("x.txt is held by a"), "{}", said(&refused));
-    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    std::fs::write(go(&world), "").expect("written");
     world.ok(&["start", "a"]);
     let shown = world.wait(&task);
     assert_eq!((shown["state"].as_str(), shown["attempts"].as_i64()), (Some("succeeded"), Some(2)), "{shown:#}");
@@ -91,8 +111,7 @@ fn an_interrupted_task_keeps_its_locks_and_goes_on_under_them() {
 #[test]
 fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
     let world = shop();
-    std::fs::create_dir_all(world.path("worktrees/a/src/auth")).expect("made");
-    let holder = world.add("a", "edit src/auth/old.rs mine\nawait go");
+    let holder = world.add("a", &format!("edit old.rs mine\nawait {}", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
     let waiting = |count: usize| {
         let end = std::time::Instant::now() + crate::world::DEADLINE;
@@ -107,9 +126,7 @@ fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
         }
     };
     // c's shell is an agent: it locks files of its own worktree.
-    let task =
-        world.add("c", "claudectl() { \"$CTL\" \"$@\"; }; CTL=$(cat ctl); claudectl lock acquire src/auth/ --wait=5min; claudectl lock list; echo got it");
-    std::fs::write(world.path("worktrees/c/ctl"), env!("CARGO_BIN_EXE_claudectl")).expect("written");
+    let task = world.add("c", &format!("{ctl} lock acquire --glob '*.rs' --wait=5min; {ctl} lock list; echo got it", ctl = env!("CARGO_BIN_EXE_claudectl")));
     let first = waiting(1);
     assert_eq!((first[0]["owner"].as_str(), first[0]["position"].as_i64()), (Some(format!("c (task {task})").as_str()), Some(1)), "{first:#?}");
     let mut gone = world.ctl_command(&["lock", "acquire", "--repository", "shop", "--glob", "**", "--wait"]);
@@ -119,7 +136,7 @@ fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
     gone.kill().expect("killed");
     gone.wait().expect("ended");
     waiting(1);
-    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    std::fs::write(go(&world), "").expect("written");
     world.wait(&holder);
     let shown = world.wait(&task);
     assert!(shown["state"] == "succeeded" && said(&shown).contains("got it"), "{shown:#}");
@@ -130,18 +147,19 @@ fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
 fn an_agent_acts_on_its_own_locks_alone_and_an_operator_on_all() {
     let world = shop();
     let id = take(&world, &["x.txt"])["id"].to_string();
-    std::fs::write(world.path("worktrees/c/ctl"), env!("CARGO_BIN_EXE_claudectl")).expect("written");
     let script = format!(
-        "ctl=$(cat ctl); for line in 'release --id {id}' 'release --id {id} --force' 'steal x.txt' 'transfer {id} c' 'acquire --repository other x' 'acquire ../b/x.txt'; \
-         do $ctl lock $line 2>>said && echo \"$line: done\" >>said; done; $ctl lock acquire z.txt >/dev/null; touch have; while [ ! -e go ]; do :; done"
+        "ctl={ctl}; for line in 'release --id {id}' 'release --id {id} --force' 'steal x.txt' 'transfer {id} c' 'acquire --repository other x' 'acquire ../b/x.txt'; \
+         do $ctl lock $line 2>>../../said && echo \"$line: done\" >>../../said; done; $ctl lock acquire z.txt >/dev/null; while [ ! -e {} ]; do :; done",
+        go(&world),
+        ctl = env!("CARGO_BIN_EXE_claudectl"),
     );
     let task = world.add("c", &script);
     world.event(|e| e["kind"] == "lock-acquired" && e["instance"] == "c");
-    let refused = std::fs::read_to_string(world.path("worktrees/c/said")).expect("said");
+    let refused = std::fs::read_to_string(world.path("said")).expect("said");
     assert_eq!(refused.lines().count(), 6, "{refused}");
     assert!(!refused.contains(": done"), "{refused}");
     for (n, word) in
-        ["is held by", "agents act on their own locks alone", "agents may not do that", "is held by", "neither a repository", "is in no git worktree"]
+        ["is held by", "agents act on their own locks alone", "agents may not do that", "is held by", "neither a repository", "x.txt is held by root"]
             .into_iter()
             .enumerate()
     {
@@ -156,7 +174,7 @@ fn an_agent_acts_on_its_own_locks_alone_and_an_operator_on_all() {
     let stolen = world.json(&["lock", "steal", "--repository", "shop", "z.txt", "--reason", "hotfix"]);
     assert_eq!(stolen["result"], "created");
     world.event(|e| e["kind"] == "lock-stolen" && e["instance"] == "c" && e["message"].as_str().is_some_and(|m| m.ends_with("hotfix")));
-    std::fs::write(world.path("worktrees/c/go"), "").expect("written");
+    std::fs::write(go(&world), "").expect("written");
     world.wait(&task);
     world.ok(&["lock", "release", "--all"]);
     assert_eq!(locks(&world), []);
@@ -210,7 +228,7 @@ fn edit_locks_while_the_editor_is_open() {
 fn a_file_that_another_has_written_to_since_is_not_overwritten() {
     let world = shop();
     let file = world.path("worktrees/a/x.txt");
-    let task = world.add("a", "edit x.txt one\nsay read\nawait go\nedit x.txt two\nedit y.txt new");
+    let task = world.add("a", &format!("edit x.txt one\nsay read\nawait {}\nedit x.txt two\nedit y.txt new", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
     let end = std::time::Instant::now() + crate::world::DEADLINE;
     let noted = || std::fs::read_dir(world.path("instances/instances/a/reads")).is_ok_and(|mut reads| reads.next().is_some());
@@ -219,9 +237,29 @@ fn a_file_that_another_has_written_to_since_is_not_overwritten() {
         std::thread::yield_now();
     }
     std::fs::write(&file, "theirs").expect("written");
-    std::fs::write(world.path("worktrees/a/go"), "").expect("written");
+    std::fs::write(go(&world), "").expect("written");
     let shown = world.wait(&task);
     assert!(said(&shown).contains("has changed since you read it"), "{shown:#}");
     assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("theirs"));
     assert!(world.path("worktrees/a/y.txt").exists());
+}
+
+#[test]
+fn what_was_changed_without_a_lock_is_told_or_refused_before_the_commit() {
+    let world = with_policy("refuse");
+    let fine = world.wait(&world.add("a", "edit x.txt 1"));
+    assert_eq!(fine["state"], "succeeded", "{fine:#}");
+    // Written past the hooks, as a shell does.
+    take(&world, &["z.txt"]);
+    let refused = world.wait(&world.add("b", "edit y.txt 1\nwrite w.txt 1\nwrite z.txt 1"));
+    assert_eq!((refused["state"].as_str(), refused["reason"].as_str()), (Some("failed"), Some("locks")), "{refused:#}");
+    let detail = refused["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("w.txt, z.txt (held by root)") && !detail.contains("y.txt") && detail.contains("kept on refs/clauded/rescue/b/"), "{detail}");
+    let shop = std::fs::read_to_string(world.path("clauded.toml")).expect("readable").replace("\"refuse\"", "\"warn\"");
+    std::fs::write(world.path("clauded.toml"), shop).expect("written");
+    crate::world::kill("HUP", world.daemon_pid());
+    world.event(|e| e["kind"] == "config-reloaded");
+    let told = world.wait(&world.add("c", "echo 1 >v.txt"));
+    assert_eq!(told["state"], "succeeded", "{told:#}");
+    world.event(|e| e["kind"] == "lock-missing" && e["instance"] == "c" && e["message"] == "a file was changed without a lock: v.txt");
 }

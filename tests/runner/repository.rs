@@ -79,6 +79,7 @@ impl Site {
             id: InstanceId::of(&[1; 16], &name),
             kind: "feature".parse().expect("a kind"),
             author: Author { name: "Claude Code (test-1)".to_owned(), email: "test-1@example.org".to_owned() },
+            locks: None,
             verify: None,
             verify_attempts: 2,
             push: None,

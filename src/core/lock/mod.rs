@@ -13,6 +13,7 @@ pub use table::Locks;
 
 use super::ids::{InstanceName, InvocationId, TaskId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -164,6 +165,40 @@ pub struct Lock {
     pub ttl: Duration,
     /// When it ends if it is not renewed.
     pub expires: Timestamp,
+}
+
+/// What is done about files that a task has changed without a lock on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// It is told, and that is all.
+    #[default]
+    Warn,
+    /// The task fails, and its work is kept on a rescue ref.
+    Refuse,
+}
+
+/// A file that was changed without a lock on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncovered {
+    /// From the root of the worktree.
+    pub path: String,
+    /// Who has the lock.
+    pub holder: Option<String>,
+}
+
+/// Which of the files that a task has changed it had no lock on, in a few words; empty where it had them all.
+pub fn describe(uncovered: &[Uncovered]) -> String {
+    const NAMED: usize = 5;
+    let one = |file: &Uncovered| match &file.holder {
+        Some(holder) => format!("{} (held by {holder})", file.path.escape_debug()),
+        None => file.path.escape_debug().to_string(),
+    };
+    let mut names: Vec<String> = uncovered.iter().take(NAMED).map(one).collect();
+    if uncovered.len() > NAMED {
+        names.push(format!("and {} more", uncovered.len() - NAMED));
+    }
+    names.join(", ")
 }
 
 /// What is asked for.

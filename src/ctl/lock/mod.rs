@@ -97,7 +97,7 @@ fn from_root(below: &str, glob: &str) -> String {
 
 /// Says where. What runs in an instance locks its own files, and clauded knows which these are.
 pub(super) fn at(tree: &Worktree, lock: NewLock) -> NewLock {
-    if std::env::var_os("CLAUDED_INSTANCE").is_some_and(|name| !name.is_empty()) {
+    if tree.is_said() {
         return lock;
     }
     let repository = tree.repository().map(|path| path.display().to_string());

@@ -46,6 +46,11 @@ impl Worktree {
         found.map(|root| Self { root: root.to_owned() }).ok_or(PlaceError::NoWorktree(directory))
     }
 
+    /// Whether it is the one that the runner says.
+    pub(in crate::ctl) fn is_said(&self) -> bool {
+        std::env::var_os("CLAUDED_WORKTREE").filter(|said| !said.is_empty()).and_then(|said| fs::canonicalize(said).ok()).is_some_and(|said| said == self.root)
+    }
+
     /// The repository that it is a worktree of, if it is not the repository's own (gitrepository-layout(5): `.git` is a file then).
     pub(in crate::ctl) fn repository(&self) -> Option<PathBuf> {
         let text = fs::read_to_string(self.root.join(".git")).ok()?;

@@ -3,18 +3,21 @@
 use super::{Attempt, Note, Place};
 use crate::core::attempt::{Ended, Exit, Reason};
 use crate::core::delivery::{Delivery, Push, Stage, Verification};
+use crate::core::lock::{Policy, describe};
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
 use crate::runner::worktree::{self, Git, Leave, Leaving, Prepared, WorktreeError};
 use crate::runner::{check, environment};
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// Most bytes of a check's output that go back to the agent.
 const FEEDBACK_MAX: usize = 16 << 10;
 /// How long what is left of preparing may take to die.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long clauded may take to say what was locked, where that changes nothing.
+const ASKING: Duration = Duration::from_secs(5);
 /// Longest time for counting what the worktree takes on disk.
 const MEASURING: Duration = Duration::from_secs(5);
 
@@ -179,6 +182,7 @@ impl Attempt {
         if leave == Leave::Commit {
             self.enter(Stage::Publishing).await;
         }
+        let mut leave = leave;
         let git = match self.git() {
             Ok(git) => git,
             Err(error) => {
@@ -188,6 +192,19 @@ impl Attempt {
             }
         };
         let git = git.within(&self.cell);
+        if leave == Leave::Commit
+            && let Some(policy) = checkout.locks
+            && let Some(refused) = locks_refused(&git, &begun, policy, &self.notes, &mut self.inbox.orders).await
+        {
+            (*ended, *detail) = match refused {
+                Ok(refused) => refused,
+                Err(cause) => {
+                    self.stop = self.stop.or(Some(cause));
+                    self.stopped_early()
+                }
+            };
+            leave = if matches!(ended, Ended::Interrupted) { Leave::Stay } else { Leave::Keep };
+        }
         let words = self.agent.last_words();
         let settings = &self.place.settings;
         let leaving = Leaving {
@@ -200,6 +217,9 @@ impl Attempt {
             session: self.agent.session(),
         };
         let (mut delivery, problem) = worktree::deliver(&git, &leaving, leave).await;
+        if let (Ended::Failed { reason: Reason::Locks, .. }, Some(kept)) = (&*ended, &delivery.rescue) {
+            detail.push_str(&format!("; the work is kept on {kept}"));
+        }
         if let Some(problem) = problem {
             let kept = delivery.rescue.as_ref().map(|kept| format!("; it is kept on {kept}")).unwrap_or_default();
             *ended = Ended::Failed { reason: Reason::Worktree, transient: problem.is_transient() };
@@ -225,6 +245,45 @@ impl Attempt {
         delivery.disk_bytes = measured.ok().and_then(Result::ok).flatten();
         Some(Box::new(delivery))
     }
+}
+
+/// Asks clauded whether the attempt has a lock on each file that it has changed. The end and its cause, if the work must not be
+/// committed for want of one.
+async fn locks_refused(
+    git: &Git<'_>,
+    begun: &worktree::Begun,
+    policy: Policy,
+    notes: &mpsc::Sender<Note>,
+    orders: &mut mpsc::Receiver<StopCause>,
+) -> Option<Result<(Ended, String), StopCause>> {
+    let files = match worktree::changed_files(git, begun).await {
+        Ok(files) if files.is_empty() => return None,
+        Ok(files) => files,
+        Err(error) => {
+            tracing::warn!("which files were changed cannot be told, and so not whether they were locked: {error}");
+            return None;
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let _ = notes.send(Note::Locks(files, reply)).await;
+    // Where the work is refused without locks, it waits until clauded is there to say so: the report on it would wait too.
+    let patience = match policy {
+        Policy::Warn => ASKING,
+        Policy::Refuse => Duration::MAX,
+    };
+    let uncovered = tokio::select! {
+        uncovered = timeout(patience, answer) => uncovered.ok()?.ok()?,
+        Some(cause) = orders.recv() => return Some(Err(cause)),
+    };
+    if uncovered.is_empty() {
+        return None;
+    }
+    let what = describe(&uncovered);
+    tracing::warn!("changed without a lock: {what}");
+    let refused = format!(
+        "it changed files without a lock on them: {what}; take the locks first (claudectl lock acquire), or set lock-policy = \"warn\" for the repository"
+    );
+    (policy == Policy::Refuse).then_some(Ok((Ended::Failed { reason: Reason::Locks, transient: false }, refused)))
 }
 
 /// Makes the worktree while there is no task; those that come meanwhile wait for it.

@@ -163,3 +163,22 @@ async fn look_back(git: &Git<'_>, delivery: &mut Delivery) {
     }
     delivery.head = Some(head);
 }
+
+/// Most files that clauded is asked about.
+const ASKED_MAX: usize = 10_000;
+
+/// The files that differ from what the task started from, committed or not.
+///
+/// # Errors
+/// git cannot tell.
+pub(in crate::runner) async fn changed_files(git: &Git<'_>, begun: &Begun) -> Result<Vec<String>, WorktreeError> {
+    let tracked = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--end-of-options", &begun.base, "--"];
+    let untracked = ["ls-files", "--others", "--exclude-standard", "-z", "--full-name", "--", ":/"];
+    let mut files = Vec::new();
+    for call in [&tracked[..], &untracked[..]] {
+        let answer = git.call(call).bytes().await?;
+        files.extend(answer.split(|b| *b == 0).filter(|path| !path.is_empty()).map(|path| String::from_utf8_lossy(path).into_owned()));
+    }
+    files.truncate(ASKED_MAX);
+    Ok(files)
+}

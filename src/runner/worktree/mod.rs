@@ -15,7 +15,7 @@ mod standing;
 pub(super) use branch::{Begun, begin};
 pub(super) use disk::usage as disk_usage;
 pub(super) use git::Git;
-pub(super) use leave::{Leave, Leaving, deliver};
+pub(super) use leave::{Leave, Leaving, changed_files, deliver};
 pub(super) use prepare::{Prepared, prepare};
 pub(super) use push::push;
 
