@@ -9,6 +9,7 @@ pub mod ids;
 pub mod instance;
 pub mod limits;
 pub mod lock;
+pub mod message;
 pub mod profile;
 pub mod queue;
 pub mod refname;

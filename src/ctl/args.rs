@@ -33,7 +33,7 @@ fn after_help() -> String {
 
 /// `claudectl`.
 #[derive(Debug, Parser)]
-#[command(name = "claudectl", version, about = "Controls clauded and its fleet of Claude Code agents", after_help = after_help(), subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "claudectl", version, about = "Controls clauded and its fleet of Claude Code agents", after_help = after_help(), subcommand_required = true, disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -116,6 +116,27 @@ pub(super) enum Command {
     /// Show what has happened: tasks, starts, exits and restarts with their causes
     #[command(after_help = "Examples:\n  claudectl events -n 20\n  claudectl events -f\n  claudectl events -f --after 1200 -o json")]
     Events(Events),
+    /// Send a message to an instance or a team, and print its number
+    #[command(
+        after_help = "Examples:\n  claudectl send feature-x 'The API has moved to v2, see docs/api.md'\n  claudectl send --reply-to 12 feature-x 'Yes, go on'\n  git diff | claudectl send reviewer -\n\n\
+                      A running agent reads it between two of its steps, an idle one gets it as a task, and one that is not there when it is back.\nEach gets it once: claudectl messages ID shows how far it has come."
+    )]
+    Send(Send),
+    /// Send a message to all instances that run
+    #[command(after_help = "Examples:\n  claudectl broadcast 'main is frozen until noon'")]
+    Broadcast(Broadcast),
+    /// Ask one that is free, and print the answer; without a question, or with the name of a command, print how to use it
+    #[command(
+        after_help = "Examples:\n  claudectl help 'Which test covers the lexer?'\n  claudectl help --specialty backend --timeout 5m 'Why is the index not used?'\n  claudectl help task add\n\n\
+                      Exits with 1 if nobody has answered in time. An agent does not wait: the answer comes to it as a message."
+    )]
+    Help(Help),
+    /// List messages, newest first, or show one and how far it has come
+    #[command(after_help = "Examples:\n  claudectl messages\n  claudectl messages --instance feature-x -n 20\n  claudectl messages 12")]
+    Messages(Messages),
+    /// Serve the API's verbs as MCP tools on standard input and output; agents get it by themselves
+    #[command(after_help = "Examples:\n  claude mcp add clauded -- claudectl mcp      for a Claude Code session of your own")]
+    Mcp,
     /// Show who changed what, when and from where
     #[command(
         args_conflicts_with_subcommands = true,
@@ -212,6 +233,58 @@ pub(super) struct Events {
     /// Only the last N events [default: all; with --follow those to come]
     #[arg(short = 'n', long, value_name = "N")]
     pub(super) lines: Option<usize>,
+}
+
+/// A message.
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    /// The message that this one answers
+    #[arg(long, value_name = "ID")]
+    pub(super) reply_to: Option<i64>,
+    /// The instance, or a team: all of its members that run
+    #[arg(value_name = "NAME")]
+    pub(super) to: String,
+    /// What it says, at most 64 KiB; - reads it from standard input
+    #[arg(value_name = "TEXT")]
+    pub(super) text: String,
+}
+
+/// A message to all.
+#[derive(Debug, Args)]
+pub(super) struct Broadcast {
+    /// What it says, at most 64 KiB; - reads it from standard input
+    #[arg(value_name = "TEXT")]
+    pub(super) text: String,
+}
+
+/// A question.
+#[derive(Debug, Args)]
+pub(super) struct Help {
+    /// Only to one that has this specialty
+    #[arg(long, value_name = "WORD")]
+    pub(super) specialty: Option<String>,
+    /// How long the answer may take [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<std::time::Duration>,
+    /// Do not wait for the answer
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// The question; - reads it from standard input
+    #[arg(value_name = "QUESTION")]
+    pub(super) question: Vec<String>,
+}
+
+/// Which messages.
+#[derive(Debug, Args)]
+pub(super) struct Messages {
+    /// Only of or to this instance
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: Option<InstanceName>,
+    /// Only the last N
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) lines: u32,
+    /// The message to show
+    pub(super) id: Option<i64>,
 }
 
 /// Which rows of the audit.

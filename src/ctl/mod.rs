@@ -13,6 +13,8 @@ mod instance;
 mod lock;
 mod logs;
 mod man;
+mod mcp;
+mod message;
 mod output;
 mod program;
 mod quantity;
@@ -61,9 +63,13 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
         Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
         _ => {}
     }
-    let client = &Client::new(global)?;
+    let client = Client::new(global)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("cannot start the event loop: {e}")))?;
+    if matches!(cli.command, Command::Mcp) {
+        return runtime.block_on(mcp::run(client));
+    }
+    let client = &client;
     runtime.block_on(async {
         match cli.command {
             Command::Status { name } => status::run(client, screen, name.as_ref()).await,
@@ -78,11 +84,15 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Team(command) => team::run(client, screen, command).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Audit(args) => audit::run(client, screen, &args).await,
+            Command::Send(args) => message::send(client, screen, &args).await,
+            Command::Broadcast(args) => message::broadcast(client, screen, &args).await,
+            Command::Help(args) => message::help(client, screen, &args).await,
+            Command::Messages(args) => message::list(client, screen, &args).await,
             Command::Metrics => metrics(client, screen).await,
             Command::Logs(args) => logs::run(client, screen, &args).await,
             Command::Doctor => doctor::run(client, screen, global).await,
             Command::Version => version::run(client, screen).await,
-            Command::Config(_) | Command::Hook(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
+            Command::Config(_) | Command::Hook(_) | Command::Mcp | Command::Completions { .. } | Command::Man { .. } => Ok(Outcome::Done),
         }
     })
 }

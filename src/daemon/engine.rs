@@ -7,10 +7,12 @@
 use super::desk::{self, Desk};
 use super::fleet::Fleet;
 use super::jobs::{Asker, Jobs};
+use super::mail::{self, Posted, Posting};
 use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use crate::core::message::{Effect, Post};
 use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
 use crate::core::usage::Usd;
@@ -42,6 +44,8 @@ pub(super) enum Input {
     Cancel(TaskId, oneshot::Sender<Result<bool, Arc<StoreError>>>),
     /// Try an ended task again; `false` comes back if it has not ended.
     Retry(Box<Task>, oneshot::Sender<Result<bool, Arc<StoreError>>>),
+    /// A message to be sent.
+    Post(Box<Posting>, Posted),
     /// A runner is connected, and the events that it had spooled have been sent in before this.
     Linked {
         /// Who it is, as the kernel says, and what it runs.
@@ -138,6 +142,8 @@ impl Outbox {
 pub(super) struct State {
     /// The queue.
     pub(super) queue: Queue,
+    /// The messages that are on their way.
+    pub(super) post: Post,
     /// The instances as their supervisor sees them.
     pub(super) fleet: Fleet,
     /// The locks, and who waits for one.
@@ -184,11 +190,11 @@ impl Engine {
         watchdog: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let mut fleet = Fleet::new();
-        let queue = load(&store, &mut fleet).await?;
+        let (queue, post) = load(&store, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
         let desk = Desk::load(&store).await?;
         let worktrees = store.worktrees().await?.into_iter().collect();
-        let state = State { queue, fleet, desk, config, progress: BTreeMap::new(), worktrees, store_problem: None };
+        let state = State { queue, post, fleet, desk, config, progress: BTreeMap::new(), worktrees, store_problem: None };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Ok(Self { state, store, metrics, events, logs, watchdog, runners, jobs: Jobs::default(), cut, given, last_event, unsettled: false })
     }
@@ -197,14 +203,8 @@ impl Engine {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wake = self
-                .state
-                .queue
-                .next_wake()
-                .into_iter()
-                .chain(self.state.desk.next_wake())
-                .min()
-                .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
+            let wakes = [self.state.queue.next_wake(), self.state.post.next_wake(), self.state.desk.next_wake()];
+            let wake = wakes.into_iter().flatten().min().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
             let mut next = tokio::select! {
@@ -226,6 +226,7 @@ impl Engine {
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
+            mail::settle(&mut self.state, now, &mut turn);
             if let Err(failed) = self.carry_out(turn, now, begun).await {
                 self.start_over(failed).await;
             }
@@ -265,7 +266,9 @@ impl Engine {
                 turn.effects(state.queue.retry(*task), now);
                 turn.reply(reply, ended);
             }
+            Input::Post(posting, reply) => mail::post(state, *posting, reply, now, turn),
             Input::Linked { hello, to } => {
+                state.post.linked(&hello.instance);
                 if let Some(old) = self.runners.insert(hello.instance.clone(), to.clone()) {
                     old.hang_up.notify_one();
                 }
@@ -286,6 +289,11 @@ impl Engine {
                         }
                         if let Some((_, given)) = self.given.remove(&instance).filter(|(given, _)| *given == attempt) {
                             self.metrics.dispatch_latency(given.elapsed());
+                        }
+                    }
+                    Event::Delivered { attempt, message } => {
+                        if let Some(Effect::Save(change)) = state.post.delivered(&instance, attempt, message) {
+                            mail::save(turn, change, now);
                         }
                     }
                     Event::Entered { attempt, stage } => turn.effects(state.queue.entered(&instance, &invocation, attempt, stage), now),
@@ -359,7 +367,7 @@ impl Engine {
         let noted = !turn.batch.events.is_empty() || !turn.batch.add.is_empty();
         let mut second = Turn::default();
         if !turn.batch.is_empty() {
-            let (begun, queue) = (Instant::now(), &mut self.state.queue);
+            let (begun, queue, post) = (Instant::now(), &mut self.state.queue, &mut self.state.post);
             let follow = |ids: &[TaskId]| {
                 let mut adders = turn.adders.drain(..);
                 for (id, (spec, at)) in ids.iter().zip(&turn.batch.add) {
@@ -370,6 +378,7 @@ impl Engine {
                     second.note("task-added", None, Some(*id), spec.title.clone(), None, now);
                     second.effects(queue.added(fresh(*id, spec, *at)), now);
                 }
+                mail::queued(post, &turn.errands, ids, now, &mut second);
                 std::mem::take(&mut second.batch)
             };
             match self.store.commit_with(&turn.batch, follow).await {
@@ -406,6 +415,11 @@ impl Engine {
         for action in actions {
             match action {
                 Action::Tell(to, message) => to.tell(message),
+                Action::Say(instance, message) => {
+                    if let Some(to) = self.runners.get(&instance) {
+                        to.tell(message);
+                    }
+                }
                 Action::End(instance, attempt) => {
                     if let Some(to) = self.runners.get(&instance) {
                         to.tell(FromDaemon::End { attempt });
@@ -482,7 +496,7 @@ impl Engine {
             self.cut.insert(to.connection);
         }
         self.state.desk.give_up(&error);
-        (self.state.queue, self.state.desk) = loop {
+        ((self.state.queue, self.state.post), self.state.desk) = loop {
             let loaded = async { Ok((load(&self.store, &mut self.state.fleet).await?, Desk::load(&self.store).await?)) };
             match loaded.await {
                 Ok(loaded) => break loaded,
@@ -516,10 +530,10 @@ struct Failed {
     part: Vec<Outbox>,
 }
 
-/// The queue as the store has it; the fleet is told what was told of it.
-async fn load(store: &SqliteStore, fleet: &mut Fleet) -> Result<Queue, StoreError> {
+/// The queue and the post as the store has them; the fleet is told what was told of it.
+async fn load(store: &SqliteStore, fleet: &mut Fleet) -> Result<(Queue, Post), StoreError> {
     fleet.recall(store.restarts().await?, store.marks().await?);
-    Ok(Queue::load(store.live_tasks().await?, store.holds().await?))
+    Ok((Queue::load(store.live_tasks().await?, store.holds().await?), store.post().await?))
 }
 
 async fn sleep_for(pause: Option<Duration>) {

@@ -11,6 +11,7 @@ mod jobs;
 mod launch;
 mod link;
 mod log;
+mod mail;
 mod retire;
 mod runners;
 mod scrape;

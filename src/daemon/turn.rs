@@ -1,6 +1,7 @@
 //! One turn of the engine: what is to be committed together, and what is done once it is.
 
 use super::engine::{Outbox, State};
+use super::mail::Errand;
 use crate::core::attempt::{Ended, Report};
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{InstanceName, InvocationId, TaskId};
@@ -34,6 +35,8 @@ pub(super) enum Action {
         /// Whether it may go on in its last session.
         resume: bool,
     },
+    /// Tell an instance's runner something, if it is still connected.
+    Say(InstanceName, FromDaemon),
     /// Have its runner end an attempt.
     End(InstanceName, crate::core::ids::AttemptId),
     /// Count an attempt that has ended.
@@ -65,6 +68,8 @@ pub(super) struct Turn {
     pub(super) adders: Vec<Actor>,
     /// Who waits for the numbers of `batch.add`.
     pub(super) adds: Vec<NewTask>,
+    /// Which of `batch.add` are made of messages.
+    pub(super) errands: Vec<Errand>,
     /// What is done then.
     pub(super) actions: Vec<Action>,
     /// Who waits for the commit.

@@ -24,7 +24,15 @@ use tokio::net::UnixStream;
 const OPEN: [&str; 3] = ["/", "/health", "/metrics"];
 
 /// What agents may do beside reading, each as itself alone: method and route.
-pub(super) const AGENTS: &[(&str, &str)] = &[("POST", "/api/v1/locks"), ("POST", "/api/v1/locks/release"), ("POST", "/api/v1/locks/{id}/transfer")];
+pub(super) const AGENTS: &[(&str, &str)] = &[
+    ("POST", "/api/v1/locks"),
+    ("POST", "/api/v1/locks/release"),
+    ("POST", "/api/v1/locks/{id}/transfer"),
+    ("POST", "/api/v1/messages"),
+    ("POST", "/api/v1/broadcast"),
+    ("POST", "/broadcast"),
+    ("POST", "/api/v1/help"),
+];
 
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +166,15 @@ impl View {
         match self {
             Self::Of(name) if !self.includes(whose) => Err(refuse_others(name)),
             _ => Ok(()),
+        }
+    }
+
+    /// The one instance that a list is narrowed to, if it is.
+    pub(super) fn only(&self, asked: Option<InstanceName>) -> Result<Option<InstanceName>, Problem> {
+        match (self, asked) {
+            (Self::Of(name), Some(other)) if other != *name => Err(refuse_others(name)),
+            (Self::Of(name), _) => Ok(Some(name.clone())),
+            (Self::All, asked) => Ok(asked),
         }
     }
 

@@ -10,6 +10,7 @@ mod extract;
 mod health;
 mod instances;
 mod locks;
+mod messages;
 mod metrics;
 mod openapi;
 mod problem;

@@ -1,7 +1,7 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{audit, compat, events, health, instances, locks, metrics, problem, tasks, teams, worktrees};
+use super::{audit, compat, events, health, instances, locks, messages, metrics, problem, tasks, teams, worktrees};
 use crate::proto::api;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -69,6 +69,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(events::stream_events))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::check_audit))
+        .routes(routes!(messages::list_messages, messages::send_message))
+        .routes(routes!(messages::get_message))
+        .routes(routes!(messages::send_broadcast))
+        .routes(routes!(messages::post_broadcast))
+        .routes(routes!(messages::ask_for_help))
         .routes(routes!(health::get_health))
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(get_openapi))

@@ -9,12 +9,14 @@ use crate::core::checkout::Checkout;
 use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
 use crate::core::lock::Uncovered;
+use crate::core::message::MessageId;
 use crate::core::profile::Profile;
 use crate::core::usage::{AgentUsage, Usd};
 use crate::core::worktree::Facts;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Version of this protocol; a daemon refuses a newer major than its own and says so.
 pub const VERSION: u32 = 1;
@@ -88,6 +90,13 @@ pub enum Event {
         /// The task's cgroup below the instance's, empty where there is none.
         cgroup: String,
     },
+    /// The agent has taken a message: it will be in what the model reads next.
+    Delivered {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The message.
+        message: MessageId,
+    },
     /// The attempt has come to another stage.
     Entered {
         /// The attempt.
@@ -132,6 +141,17 @@ pub enum FromDaemon {
     },
     /// Run this attempt. One that is already running or spooled is not run again.
     Run(Box<Work>),
+    /// Give that to the attempt's agent, at its next tool boundary. It may come twice, and is given once.
+    Message {
+        /// The attempt; another one is not given it.
+        attempt: AttemptId,
+        /// The message.
+        id: MessageId,
+        /// The number by which the agent's own program knows it.
+        uuid: Uuid,
+        /// What the agent is told.
+        text: String,
+    },
     /// End that attempt because a person cancelled it.
     End {
         /// The attempt.

@@ -12,9 +12,6 @@ use std::path::{Path, PathBuf};
 /// Where programs are looked for when the runner has no PATH itself.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The API's socket is beside that of the link.
-const API_SOCKET: &str = "api.sock";
-
 /// All variables of the agent. The profile's go over the agent's own, those over ours, but for the marks.
 pub(super) fn variables(settings: &Settings, work: &Work, agent: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
     let (profile, attempt) = (&work.profile, work.attempt);
@@ -46,9 +43,9 @@ pub(super) fn variables(settings: &Settings, work: &Work, agent: &[(&str, &str)]
     for (key, value) in &profile.environment {
         add(key, value.into());
     }
+    add("CLAUDED_SOCKET", settings.api().into());
     add("CLAUDED_TASK", attempt.task.to_string().into());
     // For claudectl: where clauded is, and which files are the instance's.
-    add("CLAUDED_SOCKET", settings.link.with_file_name(API_SOCKET).into());
     add("CLAUDED_WORKTREE", settings.directory.clone().into());
     for (key, value) in marks(settings, attempt) {
         add(key, value);

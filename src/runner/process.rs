@@ -86,6 +86,14 @@ impl Process {
         (&mut self.child, &mut self.stdout, &mut self.stderr)
     }
 
+    /// Writes to its standard input, if that is still open.
+    pub(super) fn say(&self, bytes: Option<Vec<u8>>) {
+        if let (Some(bytes), Some(input)) = (bytes, &self.input) {
+            // An agent that has gone takes nothing, and its attempt's end says so.
+            let _ = input.send(bytes);
+        }
+    }
+
     /// Closes its standard input once all of it is written.
     pub(super) fn close_input(&mut self) {
         self.input = None;

@@ -33,6 +33,8 @@ pub(super) struct Settings {
     pub(super) invocation: InvocationId,
     /// The agent's credential and the variable that it goes into.
     pub(super) credential: Option<(String, SecretString)>,
+    /// claudectl, which is also the agents' MCP server; `None` where it is not found.
+    pub(super) ctl: Option<PathBuf>,
     /// What Claude Code is given beside its own settings; `None` where there is no claudectl.
     pub(super) hooks: Option<PathBuf>,
     /// A cgroup delegated by the process supervisor.
@@ -82,6 +84,18 @@ pub(super) enum SettingsError {
 }
 
 impl Settings {
+    /// The API's socket, beside the link's.
+    pub(super) fn api(&self) -> PathBuf {
+        self.link.with_file_name("api.sock")
+    }
+
+    /// The agents' MCP server, as Claude Code's `--mcp-config` has it.
+    pub(super) fn mcp(&self) -> Option<String> {
+        let ctl = self.ctl.as_ref()?.to_str()?;
+        let server = serde_json::json!({"type": "stdio", "command": ctl, "args": ["mcp"], "env": {"CLAUDED_SOCKET": self.api().to_str()?}});
+        Some(serde_json::json!({"mcpServers": {"clauded": server}}).to_string())
+    }
+
     /// From the arguments after the program's name and a look-up of environment variables. Makes the state directories.
     ///
     /// # Errors
@@ -124,7 +138,8 @@ impl Settings {
         let path_of_programs = variable("PATH").unwrap_or_default();
         let claudectl = hooks::claudectl(std::env::current_exe().ok().as_deref(), &path_of_programs.to_string_lossy());
         Ok(Self {
-            hooks: claudectl.map(|claudectl| hooks::write(&state, &claudectl)).transpose()?,
+            hooks: claudectl.as_ref().map(|claudectl| hooks::write(&state, claudectl)).transpose()?,
+            ctl: claudectl,
             credential: credential(&variable)?,
             link: path("CLAUDED_LINK", usual.link_socket()),
             cgroup: variable("CLAUDED_CGROUP").filter(|v| !v.is_empty()).map(PathBuf::from),

@@ -125,7 +125,7 @@ impl Spool {
 
 fn attempt_of(event: &Event) -> AttemptId {
     match event {
-        Event::Started { attempt, .. } | Event::Entered { attempt, .. } | Event::Finished { attempt, .. } => *attempt,
+        Event::Started { attempt, .. } | Event::Delivered { attempt, .. } | Event::Entered { attempt, .. } | Event::Finished { attempt, .. } => *attempt,
     }
 }
 

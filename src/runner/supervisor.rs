@@ -6,7 +6,7 @@ use super::records::Records;
 use super::settings::Settings;
 use super::spool::Spool;
 use super::status::{Status, roughly};
-use super::task::{self, Note, Place};
+use super::task::{self, Inbox, Letter, Note, Place};
 use super::{Fatal, durable, leftovers};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::delivery::Stage;
@@ -40,6 +40,7 @@ struct Current {
     began: Instant,
     grace: Duration,
     orders: mpsc::Sender<StopCause>,
+    letters: mpsc::UnboundedSender<Letter>,
     progress: Option<Box<Progress>>,
     /// What clauded was asked of its locks, until it has answered.
     asking: Option<(Vec<String>, oneshot::Sender<Vec<Uncovered>>)>,
@@ -232,6 +233,12 @@ impl Supervisor {
                 }
                 None => drop(self.tasks.spawn(task::job(self.place.clone(), id, job, self.notes.clone()))),
             },
+            FromDaemon::Message { attempt, id, uuid, text } => {
+                // To another attempt it is not for: the daemon learns that this one has ended.
+                if let Some(current) = self.current.as_ref().filter(|c| c.attempt == attempt) {
+                    let _ = current.letters.send(Letter { id, uuid, text });
+                }
+            }
             // The link ends with it, and tells why.
             FromDaemon::Refused { .. } => {}
         }
@@ -259,6 +266,7 @@ impl Supervisor {
             return self.decline(&work, Ended::Failed { reason: Reason::Lost, transient: true }, detail);
         }
         let (orders, receiver) = mpsc::channel(4);
+        let (letters, post) = mpsc::unbounded_channel();
         tracing::info!(%attempt, "attempt {attempt} begins: {}", work.title);
         self.current = Some(Current {
             attempt,
@@ -266,11 +274,12 @@ impl Supervisor {
             began: Instant::now(),
             grace: work.profile.kill_grace,
             orders,
+            letters,
             progress: None,
             asking: None,
             aside: None,
         });
-        self.tasks.spawn(task::run(work, self.place.clone(), receiver, self.notes.clone()));
+        self.tasks.spawn(task::run(work, self.place.clone(), Inbox { orders: receiver, letters: post }, self.notes.clone()));
     }
 
     fn decline(&mut self, work: &Work, ended: Ended, detail: String) {
@@ -324,6 +333,7 @@ impl Supervisor {
         let attempt = current.attempt;
         match note {
             Note::Started { pid, session, cgroup } => self.spool(Event::Started { attempt, session, pid, cgroup }),
+            Note::Taken(message) => self.spool(Event::Delivered { attempt, message }),
             Note::Progress(progress) => {
                 current.progress = Some(progress.clone());
                 current.aside = None;

@@ -14,6 +14,7 @@ use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::delivery::{Delivery, Stage, Verification};
 use crate::core::ids::SessionId;
 use crate::core::lock::Uncovered;
+use crate::core::message::MessageId;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
 use crate::proto::link::{Answer, Progress, Work};
@@ -26,6 +27,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use uuid::Uuid;
 
 /// Shortest time between two words about progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -59,6 +61,8 @@ pub(super) enum Note {
         /// The group's name.
         cgroup: String,
     },
+    /// Its agent has taken that message.
+    Taken(MessageId),
     /// It has come to another stage.
     Entered(Stage),
     /// What the runner itself is doing, in words: its git's progress.
@@ -77,11 +81,32 @@ pub(super) enum Note {
     Finished(Box<Report>),
 }
 
+/// A message to the agent.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    /// The message.
+    pub(super) id: MessageId,
+    /// The number by which the agent's program knows it.
+    pub(super) uuid: Uuid,
+    /// What the agent is told.
+    pub(super) text: String,
+}
+
+/// What comes to an attempt from outside.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// Causes to stop it.
+    pub(super) orders: mpsc::Receiver<StopCause>,
+    /// Messages to its agent.
+    pub(super) letters: mpsc::UnboundedReceiver<Letter>,
+}
+
 /// Runs an attempt to its end, which comes as [`Note::Finished`] whatever happens. A cause to stop it can be sent at any time.
-pub(super) async fn run(work: Work, place: Place, orders: mpsc::Receiver<StopCause>, notes: mpsc::Sender<Note>) {
+pub(super) async fn run(work: Work, place: Place, inbox: Inbox, notes: mpsc::Sender<Note>) {
     let started = Timestamp::now();
     let sessions = Sessions::new(&place.settings.state);
-    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), place.settings.hooks.as_deref());
+    let (hooks, mcp) = (place.settings.hooks.as_deref(), place.settings.mcp());
+    let agent = agent::for_work(&work, work.resume.and_then(|session| sessions.get(session)), hooks, mcp);
     let record = Record { attempt: work.attempt, session: agent.session(), started, stopping: false };
     // Nothing may run that a successor would not know of.
     let prepared = place.records.write(&record).map_err(|e| e.to_string());
@@ -93,7 +118,8 @@ pub(super) async fn run(work: Work, place: Place, orders: mpsc::Receiver<StopCau
             let told = Told { at: Instant::now(), condition: Condition::default(), log_bytes: 0 };
             let notes = notes.clone();
             let (begun, check, stage) = (None, None, Stage::Running);
-            Attempt { work, place, agent, cell, log, watch, orders, notes, stop: None, told, record, begun, check, stage }.live(&sessions).await
+            let given = Vec::new();
+            Attempt { work, place, agent, cell, log, watch, inbox, given, notes, stop: None, told, record, begun, check, stage }.live(&sessions).await
         }
         Err(error) => not_started(record, error, KernelUsage::default()),
     };
@@ -135,7 +161,9 @@ struct Attempt {
     cell: Cell,
     log: AttemptLog,
     watch: Watch,
-    orders: mpsc::Receiver<StopCause>,
+    inbox: Inbox,
+    /// All messages that came, and whether the agent has taken them.
+    given: Vec<(Letter, bool)>,
     notes: mpsc::Sender<Note>,
     stop: Option<StopCause>,
     told: Told,
@@ -216,6 +244,10 @@ impl Attempt {
             let note = Note::Started { pid: process.pid, session: self.agent.session(), cgroup: self.cell.name().to_owned() };
             let _ = self.notes.send(note).await;
         }
+        // What a process before this one has not taken, this one gets.
+        for (letter, _) in self.given.iter().filter(|(_, taken)| !taken) {
+            process.say(self.agent.message(letter.uuid, &letter.text));
+        }
         self.watch.heard(Instant::now());
         self.after_output(&mut process);
         let (mut out, mut err) = (Lines::new(LINE_MAX), Lines::new(super::drain::HEAD));
@@ -230,13 +262,15 @@ impl Attempt {
                 status = child.wait() => break status,
                 read = stdout.read(&mut out_buffer), if out_open => {
                     out_open = self.heard(Stream::Out, &mut out, read.ok().and_then(|n| out_buffer.get(..n)));
+                    self.tell_taken().await;
                     self.after_output(&mut process);
                 }
                 read = stderr.read(&mut err_buffer), if err_open => {
                     err_open = self.heard(Stream::Err, &mut err, read.ok().and_then(|n| err_buffer.get(..n)));
                     self.after_output(&mut process);
                 }
-                Some(cause) = self.orders.recv() => self.stop(cause, &mut process),
+                Some(cause) = self.inbox.orders.recv() => self.stop(cause, &mut process),
+                Some(letter) = self.inbox.letters.recv() => self.give(letter, &process),
                 _ = tick.tick() => {
                     let pressure = self.cell.sample();
                     if let Some(cause) = self.watch.look(Instant::now(), pressure) {
@@ -269,6 +303,7 @@ impl Attempt {
         if timeout(LAST_WORDS, rest).await.is_err() {
             self.log.note("the agent's output is held open by a process outside its task; the rest of it is not read");
         }
+        self.tell_taken().await;
         tracing::info!(attempt = %self.work.attempt, "attempt {}: the agent ended: {exit}", self.work.attempt);
         Ok(exit)
     }
@@ -295,6 +330,24 @@ impl Attempt {
             None => {
                 lines.finish(each);
                 false
+            }
+        }
+    }
+
+    /// Gives the agent a message, once.
+    fn give(&mut self, letter: Letter, process: &Process) {
+        if self.given.iter().all(|(known, _)| known.id != letter.id) {
+            process.say(self.agent.message(letter.uuid, &letter.text));
+            self.given.push((letter, false));
+        }
+    }
+
+    /// Tells which messages the agent has taken since the last time.
+    async fn tell_taken(&mut self) {
+        for uuid in self.agent.taken() {
+            if let Some((letter, taken)) = self.given.iter_mut().find(|(letter, taken)| letter.uuid == uuid && !taken) {
+                *taken = true;
+                let _ = self.notes.send(Note::Taken(letter.id)).await;
             }
         }
     }

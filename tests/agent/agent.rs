@@ -46,14 +46,17 @@ fn main() -> ExitCode {
     let prompts = listen(Arc::clone(&stopped));
     let mut failed = false;
     if let Some(prompt) = script::deaf() {
-        return match Turn::new(&flags, &mut session, &stopped).play(&prompt) {
+        return match Turn::new(&flags, &mut session, &stopped, &prompts).play(&prompt) {
             Turned::Ended { error } => ExitCode::from(u8::from(error)),
             Turned::Exit(code) => ExitCode::from(code),
         };
     }
     while let Ok(prompt) = prompts.recv() {
         stopped.store(false, Ordering::SeqCst);
-        match Turn::new(&flags, &mut session, &stopped).play(&prompt) {
+        if !prompt.begins(&mut session) {
+            continue;
+        }
+        match Turn::new(&flags, &mut session, &stopped, &prompts).play(&prompt.text) {
             Turned::Ended { error } => failed = error,
             Turned::Exit(code) => return ExitCode::from(code),
         }
@@ -67,7 +70,7 @@ fn refuse(why: &str) -> ExitCode {
 }
 
 /// Reads user messages from standard input; an interrupt stops the running turn and is answered at once.
-fn listen(stopped: Arc<AtomicBool>) -> mpsc::Receiver<String> {
+fn listen(stopped: Arc<AtomicBool>) -> mpsc::Receiver<Prompt> {
     let (sender, prompts) = mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -78,7 +81,11 @@ fn listen(stopped: Arc<AtomicBool>) -> mpsc::Receiver<String> {
             match message.get("type").and_then(Value::as_str) {
                 Some("user") => {
                     let text = message.pointer("/message/content/0/text").or_else(|| message.pointer("/message/content")).and_then(Value::as_str);
-                    if sender.send(text.unwrap_or_default().to_owned()).is_err() {
+                    let uuid = message.get("uuid").and_then(Value::as_str).map(str::to_owned);
+                    if let Some(uuid) = &uuid {
+                        output::lifecycle(uuid, "queued");
+                    }
+                    if sender.send(Prompt { text: text.unwrap_or_default().to_owned(), uuid }).is_err() {
                         return;
                     }
                 }
@@ -93,6 +100,21 @@ fn listen(stopped: Arc<AtomicBool>) -> mpsc::Receiver<String> {
     prompts
 }
 
+/// A user message, with its number if it has one.
+struct Prompt {
+    text: String,
+    uuid: Option<String>,
+}
+
+impl Prompt {
+    /// Takes it; `false` if the session has had it already.
+    fn begins(&self, session: &mut Session) -> bool {
+        let Some(uuid) = &self.uuid else { return true };
+        output::lifecycle(uuid, "started");
+        session.takes(uuid)
+    }
+}
+
 enum Turned {
     Ended { error: bool },
     Exit(u8),
@@ -103,13 +125,14 @@ struct Turn<'a> {
     flags: &'a Flags,
     session: &'a mut Session,
     stopped: &'a AtomicBool,
+    prompts: &'a mpsc::Receiver<Prompt>,
     output: Output,
 }
 
 impl<'a> Turn<'a> {
-    fn new(flags: &'a Flags, session: &'a mut Session, stopped: &'a AtomicBool) -> Self {
+    fn new(flags: &'a Flags, session: &'a mut Session, stopped: &'a AtomicBool, prompts: &'a mpsc::Receiver<Prompt>) -> Self {
         let output = Output::new(flags, session);
-        Self { flags, session, stopped, output }
+        Self { flags, session, stopped, prompts, output }
     }
 
     fn play(mut self, prompt: &str) -> Turned {
@@ -142,9 +165,26 @@ impl<'a> Turn<'a> {
             if !directive.ends_the_process() {
                 self.session.done();
             }
+            if let Some(turned) = self.boundary() {
+                return turned;
+            }
         }
         self.output.result(self.session, None);
         Turned::Ended { error: false }
+    }
+
+    /// Between two steps: what has come on standard input meanwhile is put in.
+    fn boundary(&mut self) -> Option<Turned> {
+        while let Ok(prompt) = self.prompts.try_recv() {
+            if prompt.begins(self.session) {
+                for directive in script::parse(&prompt.text) {
+                    if let Some(turned) = self.perform(&directive, &prompt.text) {
+                        return Some(turned);
+                    }
+                }
+            }
+        }
+        None
     }
 
     fn end(&mut self, failure: Failure) -> Turned {
@@ -181,9 +221,18 @@ impl<'a> Turn<'a> {
                 self.output.tool(self.session, "Bash", &format!("sleep {}", time.as_secs_f64()));
                 script::wait(*time, self.stopped);
             }
+            Directive::Run(line) => {
+                self.output.tool(self.session, "Bash", line);
+                let done = std::process::Command::new("sh").args(["-c", line]).stdin(std::process::Stdio::null()).output();
+                self.output.text(self.session, &done.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned()));
+            }
             Directive::Await(file) => {
                 while !std::path::Path::new(file).exists() && !self.stopped.load(Ordering::SeqCst) {
                     script::wait(Duration::from_millis(50), self.stopped);
+                    // Many short steps.
+                    if let Some(turned) = self.boundary() {
+                        return Some(turned);
+                    }
                 }
             }
             Directive::Hang => script::wait(Duration::MAX, self.stopped),

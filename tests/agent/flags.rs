@@ -28,7 +28,7 @@ impl Flags {
                     "stream-json" => {}
                     other => return Err(format!("option '{flag}' argument '{other}' is not spoken here")),
                 },
-                "--setting-sources" | "--append-system-prompt" => drop(value()?),
+                "--setting-sources" | "--append-system-prompt" | "--mcp-config" | "--allowedTools" => drop(value()?),
                 "--json-schema" => {
                     let text = value()?;
                     serde_json::from_str::<serde_json::Value>(&text).map_err(|e| format!("--json-schema is not valid JSON: {e}"))?;

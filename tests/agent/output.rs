@@ -13,6 +13,11 @@ pub(crate) fn line(text: &str) {
     raw(format!("{text}\n").as_bytes());
 }
 
+/// How far a message on standard input has come.
+pub(crate) fn lifecycle(command: &str, state: &str) {
+    line(&json!({"type": "command_lifecycle", "command_uuid": command, "state": state, "uuid": uuid()}).to_string());
+}
+
 pub(crate) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

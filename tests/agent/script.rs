@@ -1,6 +1,6 @@
 //! The directives, one a line of the prompt; a line that is none is what the agent says.
 //!
-//! `say TEXT`, `write FILE TEXT`, `append FILE TEXT`, `edit FILE TEXT` (as write, but asks the hooks of `--settings` first, and says what they refuse), `pid FILE` (its own), `sleep 2s`, `await FILE` (until it is there), `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s [PIDFILE]`, `hang`,
+//! `say TEXT`, `write FILE TEXT`, `append FILE TEXT`, `edit FILE TEXT` (as write, but asks the hooks of `--settings` first, and says what they refuse), `pid FILE` (its own), `sleep 2s`, `await FILE` (until it is there), `run SHELL LINE`, `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s [PIDFILE]`, `hang`,
 //! `garbage`, `longline 50M`, `exit N`, `crash`, `cost 0.05`, `turns 3`, `halfutf8`, `noresult`, `ignore-signals`;
 //! `once DIRECTIVE` counts as done before it is: a resumed session goes on after it.
 
@@ -23,6 +23,7 @@ pub(crate) enum Directive {
     Once(Box<Self>),
     Sleep(Duration),
     Await(String),
+    Run(String),
     Fail(Failure),
     Burn(Burn),
     Hang,
@@ -130,6 +131,7 @@ fn directive(line: &str) -> Option<Directive> {
         "pid" => Directive::Pid(rest.to_owned()),
         "once" => Directive::Once(Box::new(directive(rest)?)),
         "await" => Directive::Await(rest.to_owned()),
+        "run" => Directive::Run(rest.to_owned()),
         "sleep" => Directive::Sleep(duration(rest)?),
         "fail" => Directive::Fail(match rest.split_once(' ').unwrap_or((rest, "")) {
             ("auth", _) => Failure::Auth,

@@ -11,6 +11,8 @@ pub(crate) struct Session {
     pub id: String,
     prompt: String,
     done: usize,
+    /// The numbers of the messages that it has had.
+    had: Vec<String>,
     /// Over the whole session, as 2.1.329 counts.
     cost: f64,
     tokens: [u64; 4],
@@ -45,6 +47,7 @@ impl Session {
     fn load(&mut self, bytes: &[u8]) {
         let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
         self.prompt = value["prompt"].as_str().unwrap_or_default().to_owned();
+        self.had = value["had"].as_array().into_iter().flatten().filter_map(|uuid| uuid.as_str().map(str::to_owned)).collect();
         self.done = value["done"].as_u64().unwrap_or(0) as usize;
         self.cost = value["cost"].as_f64().unwrap_or(0.0);
         for (n, total) in self.tokens.iter_mut().enumerate() {
@@ -53,7 +56,7 @@ impl Session {
     }
 
     fn save(&self) {
-        let value = json!({"prompt": self.prompt, "done": self.done, "cost": self.cost, "tokens": self.tokens});
+        let value = json!({"prompt": self.prompt, "done": self.done, "had": self.had, "cost": self.cost, "tokens": self.tokens});
         let draft = self.path.with_extension("new");
         let _ = fs::write(&draft, value.to_string()).and_then(|()| fs::rename(&draft, &self.path));
     }
@@ -67,6 +70,16 @@ impl Session {
         }
         self.save();
         self.done
+    }
+
+    /// A message comes; answers whether it is new.
+    pub(crate) fn takes(&mut self, uuid: &str) -> bool {
+        let new = self.had.iter().all(|had| had != uuid);
+        if new {
+            self.had.push(uuid.to_owned());
+            self.save();
+        }
+        new
     }
 
     pub(crate) fn done(&mut self) {

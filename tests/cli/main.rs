@@ -13,6 +13,7 @@ mod harness;
 mod likeness;
 mod limits;
 mod locks;
+mod messages;
 mod program;
 mod reply;
 mod root;

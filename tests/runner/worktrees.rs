@@ -143,6 +143,7 @@ fn what_does_not_pass_its_check_goes_back_to_the_agent_in_its_session() {
                 Event::Started { session, .. } => sessions.push(session),
                 Event::Entered { stage, .. } => stages.push(stage),
                 Event::Finished { report, .. } => break *report,
+                Event::Delivered { .. } => {}
             }
         };
         assert_eq!(report.ended, Ended::Succeeded, "{report:?}");

@@ -4,6 +4,7 @@ mod audit;
 mod feeds;
 mod instances;
 mod locks;
+mod messages;
 mod tasks;
 mod teams;
 mod worktrees;

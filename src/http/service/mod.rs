@@ -5,6 +5,7 @@ mod audit;
 mod feeds;
 mod instances;
 mod locks;
+mod messages;
 mod tasks;
 mod teams;
 mod worktrees;
@@ -13,6 +14,7 @@ pub use audit::{Audit, AuditQuery};
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use locks::Locks;
+pub use messages::{MessageQuery, Messages};
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
 pub use worktrees::Worktrees;
@@ -59,6 +61,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees {}
+pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees + Messages {}
 
-impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees> Service for T {}
+impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees + Messages> Service for T {}

@@ -3,10 +3,14 @@
 use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::lock::LockId;
-use crate::http::service::{Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees};
+use crate::core::message::MessageId;
+use crate::http::service::{
+    Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, MessageQuery, Messages, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees,
+};
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
 use crate::proto::audit::{AuditCheck, AuditRow};
+use crate::proto::messages::{Letter, Message, NewBroadcast, NewHelp, NewMessage};
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -168,6 +172,34 @@ impl Tasks for Fake {
                 self.go_on.notified().await;
             }
             Ok(api::LogChunk { attempt: attempt.unwrap_or(1), offset, next: offset, text: format!("wait={wait}"), complete: false })
+        })
+    }
+}
+
+impl Messages for Fake {
+    fn send(&self, caller: Caller, new: NewMessage) -> Answer<'_, Message> {
+        self.did(format!("send {} to {} by {:?}", new.text, new.to, caller.role));
+        ready(Message { id: 5, ..Default::default() })
+    }
+    fn broadcast(&self, _: Caller, new: NewBroadcast) -> Answer<'_, Message> {
+        self.did(format!("broadcast {}", new.text));
+        ready(Message { id: 6, ..Default::default() })
+    }
+    fn help(&self, _: Caller, new: NewHelp) -> Answer<'_, Message> {
+        self.did(format!("help {} {:?}", new.text, new.specialty));
+        ready(Message { id: 7, ..Default::default() })
+    }
+    fn messages(&self, query: MessageQuery) -> Answer<'_, Vec<Message>> {
+        self.did(format!("messages {:?} {}", query.instance.map(|i| i.to_string()), query.limit));
+        ready(Vec::new())
+    }
+    fn message(&self, id: MessageId, wait: bool) -> Answer<'_, Message> {
+        Box::pin(async move {
+            if wait {
+                self.go_on.notified().await;
+            }
+            let letter = Letter { to: "a".to_owned(), ..Default::default() };
+            Ok(Message { id: id.0, letters: if id.0 == 2 { vec![letter] } else { Vec::new() }, ..Default::default() })
         })
     }
 }

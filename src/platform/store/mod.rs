@@ -9,6 +9,7 @@ use crate::core::audit::{Broken, Chain, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
 use crate::core::instance::Mark;
 use crate::core::lock;
+use crate::core::message::{self, Letter, Message, MessageId};
 use crate::core::queue::Change;
 use crate::core::task::{Task, TaskSpec};
 use jiff::Timestamp;
@@ -135,6 +136,41 @@ pub struct TaskFilter {
     pub limit: u32,
 }
 
+/// Which messages to list.
+#[derive(Clone, Debug, Default)]
+pub struct MessageFilter {
+    /// Only of or to this instance.
+    pub instance: Option<InstanceName>,
+    /// Only with a smaller number: for paging, newest first.
+    pub before: Option<MessageId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// A message as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// The message; in lists a long text is cut.
+    pub message: Message,
+    /// How long the text is.
+    pub bytes: u64,
+    /// Of a call for help: the task that is to answer it.
+    pub task: Option<TaskId>,
+    /// Its letters, by recipient.
+    pub letters: Vec<StoredLetter>,
+    /// What was sent in answer to it.
+    pub answers: Vec<MessageId>,
+}
+
+/// A letter as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLetter {
+    /// How far it has come.
+    pub letter: Letter,
+    /// Since when.
+    pub moved: Timestamp,
+}
+
 /// Which rows of the audit to list.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
@@ -203,6 +239,8 @@ pub struct Batch {
     pub events: Vec<StoredEvent>,
     /// What is known of worktrees now; `None` where one is gone.
     pub worktrees: Vec<(InstanceName, Option<StoredWorktree>)>,
+    /// What becomes of messages, in order.
+    pub mail: Vec<message::Change>,
     /// Rows of the audit, about all of this.
     pub audit: Vec<Entry>,
 }
@@ -210,8 +248,8 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, begun, holds, marks, locks, events, worktrees, audit } = self;
-        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && worktrees.is_empty();
+        let Self { add, changes, begun, holds, marks, locks, events, worktrees, mail, audit } = self;
+        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && worktrees.is_empty() && mail.is_empty();
         nothing && marks.is_empty() && locks.is_empty() && events.is_empty() && audit.is_empty()
     }
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod fault;
 mod locks;
+mod mail;
 mod open;
 mod read;
 mod rows;

@@ -39,6 +39,8 @@ pub(super) struct Claude {
     result: Option<Outcome>,
     answer: String,
     last_error: String,
+    taken: Vec<Uuid>,
+    mcp: Option<String>,
     settings: Option<PathBuf>,
 }
 
@@ -62,8 +64,15 @@ impl Claude {
             result: None,
             answer: String::new(),
             last_error: String::new(),
+            taken: Vec::new(),
+            mcp: None,
             settings: None,
         }
+    }
+
+    /// With that MCP server, as `--mcp-config` has it.
+    pub(super) fn with_mcp(self, mcp: Option<String>) -> Self {
+        Self { mcp, ..self }
     }
 
     /// With a file of settings beside its own.
@@ -132,6 +141,11 @@ impl Claude {
                 }
             }
             Event::Assistant(assistant) => self.assistant(&assistant),
+            Event::Command(command) => {
+                if command.state == "started" {
+                    self.taken.extend(command.command_uuid);
+                }
+            }
             Event::ToolResult => self.doing("thinking"),
             Event::Result(outcome) => {
                 self.account.result(&outcome);
@@ -181,6 +195,11 @@ impl Agent for Claude {
         let spent = self.before.as_ref().filter(|_| self.start == Start::Resume).map_or(Usd(0), |b| b.cost);
         add("--max-budget-usd", self.work.budget.map(|left| (left + spent).dollars().to_string()));
         add("--json-schema", self.work.schema.as_ref().map(ToString::to_string));
+        if let Some(mcp) = &self.mcp {
+            add("--mcp-config", Some(mcp.clone()));
+            // In no permission mode is there anyone to ask.
+            add("--allowedTools", Some("mcp__clauded".to_owned()));
+        }
         if !profile.trust_repository {
             // Headless, it runs an unknown repository's hooks and MCP servers without asking.
             add("--setting-sources", Some("user".to_owned()));
@@ -205,6 +224,17 @@ impl Agent for Claude {
         let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
         line.push(b'\n');
         line
+    }
+
+    fn message(&self, uuid: Uuid, text: &str) -> Option<Vec<u8>> {
+        let content = json!([{"type": "text", "text": text}]);
+        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}, "uuid": uuid}).to_string().into_bytes();
+        line.push(b'\n');
+        Some(line)
+    }
+
+    fn taken(&mut self) -> Vec<Uuid> {
+        std::mem::take(&mut self.taken)
     }
 
     /// It stays open for an interrupt until the first result; the program then waits for its background tasks by itself.

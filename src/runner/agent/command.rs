@@ -5,6 +5,7 @@ use crate::core::attempt::{Exit, Reason};
 use crate::core::ids::SessionId;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
+use uuid::Uuid;
 
 pub(super) struct Command {
     prompt: String,
@@ -35,6 +36,14 @@ impl Agent for Command {
             Some(words) => format!("{}\n\n{words}", self.prompt).into_bytes(),
             None => self.prompt.clone().into_bytes(),
         }
+    }
+
+    fn message(&self, _uuid: Uuid, _text: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn taken(&mut self) -> Vec<Uuid> {
+        Vec::new()
     }
 
     fn input_done(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::core::usage::AgentUsage;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
 use std::path::Path;
+use uuid::Uuid;
 
 /// Most bytes kept of an agent's last words.
 pub(super) const WORDS_MAX: usize = 16 << 10;
@@ -61,6 +62,10 @@ pub(super) trait Agent: Send + Sync {
     fn environment(&self) -> &'static [(&'static str, &'static str)];
     /// What its standard input begins with.
     fn input(&self) -> Vec<u8>;
+    /// What tells it a message while it runs; `None` if it cannot be told.
+    fn message(&self, uuid: Uuid, text: &str) -> Option<Vec<u8>>;
+    /// The messages that it has taken since it was asked last.
+    fn taken(&mut self) -> Vec<Uuid>;
     /// Whether standard input can be closed now.
     fn input_done(&self) -> bool;
     /// A line of its output.
@@ -86,10 +91,10 @@ pub(super) trait Agent: Send + Sync {
 }
 
 /// The agent for that work. `before` is what the session to go on with had used by its end, if that is known; `settings` is a file
-/// of Claude Code's.
-pub(super) fn for_work(work: &Work, before: Option<Totals>, settings: Option<&Path>) -> Box<dyn Agent> {
+/// of Claude Code's, `mcp` its configuration of the MCP server that agents get.
+pub(super) fn for_work(work: &Work, before: Option<Totals>, settings: Option<&Path>, mcp: Option<String>) -> Box<dyn Agent> {
     match work.profile.agent {
-        AgentKind::Claude => Box::new(claude::Claude::new(work, before).with_settings(settings)),
+        AgentKind::Claude => Box::new(claude::Claude::new(work, before).with_settings(settings).with_mcp(mcp)),
         AgentKind::Command => Box::new(command::Command::new(work)),
     }
 }

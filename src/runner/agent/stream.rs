@@ -19,6 +19,8 @@ pub(super) enum Event {
     Assistant(Box<Assistant>),
     /// `user`: a tool's result, which the model now reads.
     ToolResult,
+    /// `command_lifecycle`: how far a message on standard input has come.
+    Command(Command),
     /// `result`: a turn is over.
     Result(Box<Outcome>),
 }
@@ -30,6 +32,16 @@ struct Head {
     kind: String,
     #[serde(deserialize_with = "lenient")]
     subtype: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Command {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) command_uuid: Option<uuid::Uuid>,
+    /// `queued`, `started`, `completed`.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) state: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -190,6 +202,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event> {
         ("system", "api_retry") => serde_json::from_slice(line).ok().map(Event::Retry),
         ("rate_limit_event", _) => serde_json::from_slice(line).ok().map(Event::RateLimit),
         ("assistant", _) => serde_json::from_slice(line).ok().map(|a| Event::Assistant(Box::new(a))),
+        ("command_lifecycle", _) => serde_json::from_slice(line).ok().map(Event::Command),
         ("user", _) => Some(Event::ToolResult),
         ("result", _) => serde_json::from_slice(line).ok().map(|o| Event::Result(Box::new(o))),
         _ => None,

@@ -27,7 +27,7 @@ impl Attempt {
     pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ()> {
         tokio::select! {
             done = work => Ok(done),
-            Some(cause) = self.orders.recv() => {
+            Some(cause) = self.inbox.orders.recv() => {
                 self.stop = self.stop.or(Some(cause));
                 Err(())
             }
@@ -73,7 +73,7 @@ impl Attempt {
                 let work = worktree::begin(&git, &checkout, &settings.name, &settings.state, attempt);
                 tokio::select! {
                     begun = work => Ok(begun),
-                    Some(cause) = self.orders.recv() => Err(cause),
+                    Some(cause) = self.inbox.orders.recv() => Err(cause),
                 }
             }
             Err(error) => Ok(Err(error)),
@@ -121,7 +121,7 @@ impl Attempt {
             let work = check::run(verify, &settings, &self.work, &cell, &mut self.log);
             tokio::select! {
                 checked = work => Some(checked),
-                Some(cause) = self.orders.recv() => {
+                Some(cause) = self.inbox.orders.recv() => {
                     self.stop = Some(cause);
                     None
                 }
@@ -195,7 +195,7 @@ impl Attempt {
         let git = git.within(&self.cell);
         if leave == Leave::Commit
             && let Some(policy) = checkout.locks
-            && let Some(refused) = locks_refused(&git, &begun, policy, &self.notes, &mut self.orders).await
+            && let Some(refused) = locks_refused(&git, &begun, policy, &self.notes, &mut self.inbox.orders).await
         {
             (*ended, *detail) = match refused {
                 Ok(refused) => refused,
@@ -228,7 +228,7 @@ impl Attempt {
         } else if let (Leave::Commit, Some(remote), 1..) = (leave, &checkout.push, delivery.commits) {
             let push = tokio::select! {
                 push = worktree::push(&git, remote, &begun.branch) => push,
-                Some(cause) = self.orders.recv() => Push { remote: remote.clone(), refused: Some(stopped(cause).to_owned()) },
+                Some(cause) = self.inbox.orders.recv() => Push { remote: remote.clone(), refused: Some(stopped(cause).to_owned()) },
             };
             if let Some(why) = &push.refused {
                 *ended = Ended::Failed { reason: Reason::Publish, transient: false };

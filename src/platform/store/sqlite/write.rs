@@ -1,7 +1,7 @@
 //! Writing: batches and pruning, each one transaction.
 
 use super::rows::{self, TaskColumns};
-use super::{Fault, SqliteStore, audit};
+use super::{Fault, SqliteStore, audit, mail};
 use crate::core::attempt::{Ended, Exit, Report};
 use crate::core::audit::Chain;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
@@ -44,7 +44,7 @@ impl SqliteStore {
         self.commit_with(batch, |_| Batch::default()).await
     }
 
-    /// Removes tasks that ended, and events that happened, before that time; answers how many of both went.
+    /// Removes tasks that ended, messages that were sent and events that happened before that time; answers how many of all went.
     ///
     /// Usage limits that were over by then go too. Counts of restarts stay.
     ///
@@ -55,8 +55,9 @@ impl SqliteStore {
         let work = async |connection: &mut SqliteConnection| {
             sqlx::query("DELETE FROM holds WHERE until < ?1").bind(before).execute(&mut *connection).await?;
             let tasks = sqlx::query("DELETE FROM tasks WHERE finished IS NOT NULL AND finished < ?1").bind(before).execute(&mut *connection).await?;
+            let messages = sqlx::query("DELETE FROM messages WHERE at < ?1").bind(before).execute(&mut *connection).await?;
             let events = sqlx::query("DELETE FROM events WHERE at < ?1").bind(before).execute(connection).await?;
-            Ok(tasks.rows_affected() + events.rows_affected())
+            Ok(tasks.rows_affected() + messages.rows_affected() + events.rows_affected())
         };
         self.transaction(work).await.map_err(self.at("prune"))
     }
@@ -117,6 +118,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     }
     for event in &batch.events {
         insert_event(connection, event).await?;
+    }
+    for change in &batch.mail {
+        mail::write(connection, change, now).await?;
     }
     audit::append(connection, chain, &batch.audit).await?;
     Ok(added)

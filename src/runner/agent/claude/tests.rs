@@ -110,6 +110,8 @@ fn arguments_keep_a_strange_repository_out_unless_it_is_trusted() {
     let line = Claude::new(&work, None).arguments().join(" ");
     assert!(line.starts_with("-p --output-format stream-json --input-format stream-json --verbose --session-id "), "{line}");
     assert!(line.ends_with("--model opus --max-turns 3 --max-budget-usd 0.25 --setting-sources user --strict-mcp-config"), "{line}");
+    let line = Claude::new(&work, None).with_mcp(Some("{tools}".to_owned())).arguments().join(" ");
+    assert!(line.ends_with("0.25 --mcp-config {tools} --allowedTools mcp__clauded --setting-sources user --strict-mcp-config"), "{line}");
     work.profile.trust_repository = true;
     let session = SessionId(Uuid::nil());
     work.resume = Some(session);
