@@ -1,6 +1,7 @@
 //! Adapters to the outside world, one per neighbour: the supervisors, the kernel, the journal, the store.
 
 pub mod cgroup;
+pub mod child;
 pub mod journal;
 pub mod machine;
 pub mod process;

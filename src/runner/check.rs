@@ -7,10 +7,12 @@ use super::log::AttemptLog;
 use super::settings::Settings;
 use crate::core::checkout::Verify;
 use crate::core::delivery::OUTPUT_MAX;
-use crate::platform::sys::{BeforeExec, before_exec};
+use crate::platform::child::{self, Program};
+use crate::platform::sys::BeforeExec;
 use crate::proto::link::Work;
-use std::ffi::OsStr;
-use std::process::{ExitStatus, Stdio};
+use nix::sys::signal::Signal;
+use std::ffi::{OsStr, OsString};
+use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
@@ -41,19 +43,18 @@ pub(super) async fn run(verify: &Verify, settings: &Settings, work: &Work, cell:
         Some(_) => environment::program(&settings.directory.join(name).to_string_lossy(), &path)?,
         None => environment::program(name, &path)?,
     };
-    let mut command = std::process::Command::new(&program);
-    command.args(arguments).current_dir(&settings.directory).env_clear().envs(&variables);
+    let program = Program {
+        path: program,
+        arguments: arguments.iter().map(OsString::from).collect(),
+        environment: variables,
+        directory: Some(settings.directory.clone()),
+    };
     // Both into one pipe, so that they come in the order in which they were written.
-    let (writer, mut pipe) = tokio::net::unix::pipe::pipe().map_err(|error| format!("a pipe: {error}"))?;
-    let end = writer.into_blocking_fd().map_err(|error| format!("a pipe: {error}"))?;
+    let (mut pipe, end) = child::output().map_err(|error| format!("a pipe: {error}"))?;
     let twin = end.try_clone().map_err(|error| format!("a pipe: {error}"))?;
-    command.stdin(Stdio::null()).stdout(end).stderr(twin);
-    let setup = BeforeExec { cgroup_procs: cell.entrance().map_err(|e| e.to_string())?, oom_score_adj: Some(1000), new_session: true, data_limit: None };
-    before_exec(&mut command, setup);
-    let mut command = tokio::process::Command::from(command);
-    let mut child = command.kill_on_drop(true).spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-    // The parent's ends of the pipe go with it: else the output would never end.
-    drop(command);
+    let input = child::no_input().map_err(|error| error.to_string())?;
+    let setup = BeforeExec { cgroup: cell.entrance().map_err(|e| e.to_string())?, oom_score_adj: Some(1000), new_session: true, data_limit: None };
+    let mut child = child::spawn(&program, [input, end, twin], setup).map_err(|error| error.to_string())?;
     let (mut lines, mut buffer, mut kept) = (Lines::new(HEAD), vec![0; 16 << 10], Vec::new());
     let mut ended: Option<ExitStatus> = None;
     let waited = timeout(verify.timeout, async {
@@ -76,7 +77,7 @@ pub(super) async fn run(verify: &Verify, settings: &Settings, work: &Work, cell:
     let in_time = waited.await.is_ok();
     if !in_time {
         // The rest of it is ended with its cell.
-        let _ = child.start_kill();
+        let _ = child.signal(Signal::SIGKILL, false);
         let _ = child.wait().await;
     }
     // Who survives may hold the pipe open for ever.

@@ -156,13 +156,13 @@ impl Cell {
         Self { kind, peak: None, largest: None }
     }
 
-    /// `cgroup.procs` for the child to enter; `None` where there is no group.
+    /// The directory of the group that a child is to run in; `None` where there is no group.
     ///
     /// # Errors
-    /// Names the file.
+    /// Names the directory.
     pub(super) fn entrance(&self) -> io::Result<Option<OwnedFd>> {
         match &self.kind {
-            Kind::Group { group, .. } => group.procs_for_writing().map(Some),
+            Kind::Group { group, .. } => group.open().map(Some),
             Kind::Descendants { .. } => Ok(None),
         }
     }
@@ -194,9 +194,9 @@ impl Cell {
     }
 
     /// Collects orphans that ended while the agent's own process `main` runs.
-    pub(super) fn reap(&self, main: Option<u32>) {
+    pub(super) fn reap(&self) {
         if matches!(self.kind, Kind::Descendants { .. }) {
-            descendants::reap(main);
+            descendants::reap();
         }
     }
 

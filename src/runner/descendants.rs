@@ -1,6 +1,7 @@
 //! Where there is no cgroup: a task's processes are the runner's descendants, since it is their subreaper (prctl(2)).
 //! What an earlier runner left is found by its environment.
 
+use crate::platform::child;
 use crate::platform::sys::Watched;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -82,15 +83,14 @@ pub(super) fn pids() -> Vec<u32> {
     living().into_iter().filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
 }
 
-/// Collects orphans that have ended, up to the first one that is `main`: that one belongs to whoever started it.
-pub(super) fn reap(main: Option<u32>) {
-    let main = main.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+/// Collects orphans that have ended, up to the first child that we started ourselves: that one belongs to whoever waits for it.
+pub(super) fn reap() {
     while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
         let pid = match status {
             WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) => pid,
             _ => return,
         };
-        if Some(pid) == main || waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
+        if child::is_awaited(pid) || waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
             return;
         }
     }
@@ -103,7 +103,7 @@ pub(super) fn reap(main: Option<u32>) {
 pub(super) async fn end_all() -> io::Result<()> {
     let mut child_ended = signal(SignalKind::child())?;
     loop {
-        reap(None);
+        reap();
         let alive = living();
         if alive.is_empty() {
             return Ok(());

@@ -4,15 +4,16 @@ use super::agent::{Agent, Interrupt};
 use super::confine::Cell;
 use super::environment;
 use super::settings::Settings;
-use crate::platform::sys::{BeforeExec, before_exec};
+use crate::platform::child::{self, Child, Program};
+use crate::platform::sys::BeforeExec;
 use crate::proto::link::Work;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use std::ffi::OsString;
 use std::fs;
-use std::process::Stdio;
+use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,9 +27,9 @@ pub(super) struct Process {
     /// Its number while it has not been waited for, and for ever after in messages.
     pub(super) pid: u32,
     /// Its standard output, to be drained without a pause.
-    pub(super) stdout: ChildStdout,
+    pub(super) stdout: Receiver,
     /// Its standard error, likewise.
-    pub(super) stderr: ChildStderr,
+    pub(super) stderr: Receiver,
     /// What goes to its standard input; dropped to close that.
     input: Option<mpsc::UnboundedSender<Vec<u8>>>,
     step: Step,
@@ -61,28 +62,27 @@ impl Process {
         let variables = environment::variables(settings, work, agent.environment());
         let (name, first) = profile.command.split_first().ok_or_else(|| format!("profile {} has an empty command", profile.name))?;
         let path = variables.get(std::ffi::OsStr::new("PATH")).map(|p| p.to_string_lossy()).unwrap_or_default();
-        let program = environment::program(name, &path)?;
-        let mut command = std::process::Command::new(&program);
-        command.args(first).args(agent.arguments()).current_dir(directory).env_clear().envs(&variables);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = Program {
+            path: environment::program(name, &path)?,
+            arguments: first.iter().cloned().chain(agent.arguments()).map(OsString::from).collect(),
+            environment: variables,
+            directory: Some(directory.clone()),
+        };
         let setup = BeforeExec {
-            cgroup_procs: cell.entrance().map_err(|e| e.to_string())?,
+            cgroup: cell.entrance().map_err(|e| e.to_string())?,
             oom_score_adj: Some(own_oom_score().saturating_add(OOM_SCORE).min(1000)),
             data_limit: None,
             new_session: true,
         };
-        before_exec(&mut command, setup);
-        let mut child = tokio::process::Command::from(command).spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let missing = || format!("{}: its pipes are missing", program.display());
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let input = feed(stdin.ok_or_else(missing)?, agent.input());
-        let pid = child.id().ok_or_else(missing)?;
-        let (stdout, stderr) = (stdout.ok_or_else(missing)?, stderr.ok_or_else(missing)?);
-        Ok(Self { child, pid, stdout, stderr, input: Some(input), step: Step::Runs, deadline: None })
+        let pipes = || Ok((child::input()?, child::output()?, child::output()?));
+        let ((stdin, its_stdin), (stdout, its_stdout), (stderr, its_stderr)) = pipes().map_err(|e: io::Error| format!("its pipes: {e}"))?;
+        let child = child::spawn(&program, [its_stdin, its_stdout, its_stderr], setup).map_err(|e| e.to_string())?;
+        let pid = child.id().unwrap_or_default();
+        Ok(Self { child, pid, stdout, stderr, input: Some(feed(stdin, agent.input())), step: Step::Runs, deadline: None })
     }
 
     /// The process, to be waited for.
-    pub(super) fn parts(&mut self) -> (&mut Child, &mut ChildStdout, &mut ChildStderr) {
+    pub(super) fn parts(&mut self) -> (&mut Child, &mut Receiver, &mut Receiver) {
         (&mut self.child, &mut self.stdout, &mut self.stderr)
     }
 
@@ -145,11 +145,8 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal, group: bool) {
-        // Once it has been waited for, the number may be somebody else's.
-        let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw) else { return };
         // It leads its own session, so its group has its number.
-        let sent = if group { killpg(pid, signal) } else { kill(pid, signal) };
-        if let Err(error) = sent {
+        if let Err(error) = self.child.signal(signal, group) {
             tracing::debug!(%error, %signal, "the agent is gone already");
         }
     }
@@ -157,7 +154,7 @@ impl Process {
 
 /// Writes what comes to the agent's standard input, and closes it when nothing more can come. An agent that does not read
 /// or has gone is no error here.
-fn feed(mut stdin: ChildStdin, first: Vec<u8>) -> mpsc::UnboundedSender<Vec<u8>> {
+fn feed(mut stdin: Sender, first: Vec<u8>) -> mpsc::UnboundedSender<Vec<u8>> {
     let (sender, mut bytes) = mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
         let mut next = Some(first);

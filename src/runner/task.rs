@@ -223,7 +223,6 @@ impl Attempt {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let status = loop {
             let deadline = process.deadline();
-            let pid = process.pid;
             let (child, stdout, stderr) = process.parts();
             tokio::select! {
                 status = child.wait() => break status,
@@ -246,7 +245,7 @@ impl Attempt {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     process.escalate(self.agent.as_ref(), &self.cell, self.work.profile.kill_grace);
                 }
-                _ = child_ended.recv() => self.cell.reap(Some(pid)),
+                _ = child_ended.recv() => self.cell.reap(),
             }
         };
         let exit = status.map(exit).map_err(|e| format!("wait for process {}: {e}", process.pid))?;

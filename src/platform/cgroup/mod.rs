@@ -211,13 +211,12 @@ impl Group {
         words(&enabled)
     }
 
-    /// Opens `cgroup.procs` for writing, for [`super::sys::BeforeExec`].
+    /// Opens its directory, for [`super::sys::BeforeExec`].
     ///
     /// # Errors
-    /// Names the file.
-    pub fn procs_for_writing(&self) -> io::Result<OwnedFd> {
-        let path = self.path.join("cgroup.procs");
-        fs::OpenOptions::new().write(true).open(&path).map(OwnedFd::from).map_err(named("open", &path))
+    /// Names the directory.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        fs::File::open(&self.path).map(OwnedFd::from).map_err(named("open", &self.path))
     }
 
     /// Moves a process into this group.
@@ -300,4 +299,4 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

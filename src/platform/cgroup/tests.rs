@@ -4,11 +4,11 @@ use super::*;
 use std::process::{Child, Command, Stdio};
 
 /// A group of the test's own, taken away with all in it.
-pub(super) struct Scratch(Group);
+pub(in crate::platform) struct Scratch(Group);
 
 impl Scratch {
     /// `None` (a skip) where no v2 tree is writable.
-    pub(super) fn new(name: &str) -> Option<Self> {
+    pub(in crate::platform) fn new(name: &str) -> Option<Self> {
         let own = of_process(std::process::id()).expect("own cgroup");
         let made = mount().map(|m| Group::at(m.join(own.trim_start_matches('/'))).child(&format!("clauded-test-{name}-{}", std::process::id())));
         match made {
@@ -21,7 +21,7 @@ impl Scratch {
     }
 
     /// The group.
-    pub(super) fn group(&self) -> &Group {
+    pub(in crate::platform) fn group(&self) -> &Group {
         &self.0
     }
 }

@@ -75,7 +75,7 @@ impl Runner {
         command.stdin(Stdio::null()).stdout(output.try_clone().map_err(named("duplicate", &log))?).stderr(output);
         let bounded = group.as_ref().is_some_and(|group| group.path().join("memory.max").exists());
         let setup = BeforeExec {
-            cgroup_procs: group.as_ref().map(Group::procs_for_writing).transpose()?,
+            cgroup: group.as_ref().map(Group::open).transpose()?,
             oom_score_adj: None,
             data_limit: launch.limits.memory.filter(|_| !bounded).and_then(|memory| memory.bytes(host_memory())),
             new_session: true,

@@ -96,7 +96,7 @@ mod tests {
         let invocation: InvocationId = uuid::Uuid::new_v4().to_string().parse().expect("an ID");
         let mut command = Command::new("sleep");
         command.arg("1000").stdin(Stdio::null());
-        let setup = crate::platform::sys::BeforeExec { cgroup_procs: None, oom_score_adj: None, data_limit: None, new_session: true };
+        let setup = crate::platform::sys::BeforeExec { cgroup: None, oom_score_adj: None, data_limit: None, new_session: true };
         crate::platform::sys::before_exec(&mut command, setup);
         let mut stranger = command.spawn().expect("sleep");
         let start = began(stranger.id()).expect("alive");
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(leader(&invocation), None);
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1000 & setsid sleep 1000 & echo; wait"]).env("INVOCATION_ID", invocation.as_str()).stdout(Stdio::piped());
-        let setup = crate::platform::sys::BeforeExec { cgroup_procs: None, oom_score_adj: None, data_limit: None, new_session: true };
+        let setup = crate::platform::sys::BeforeExec { cgroup: None, oom_score_adj: None, data_limit: None, new_session: true };
         crate::platform::sys::before_exec(&mut command, setup);
         let mut runner = command.spawn().expect("sh");
         BufReader::new(runner.stdout.take().expect("piped")).read_line(&mut String::new()).expect("a line");

@@ -1,7 +1,8 @@
 //! The one place that runs git: its environment built anew, the repository's hooks off, bounded in time and output, ended with
 //! all that it started.
 
-use crate::platform::sys::{BeforeExec, before_exec};
+use crate::platform::child::{self, Program};
+use crate::platform::sys::BeforeExec;
 use crate::runner::confine::Cell;
 use crate::runner::environment;
 use crate::runner::settings::{self, Settings};
@@ -9,8 +10,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -284,28 +285,22 @@ impl Call<'_, '_> {
             why,
             code,
         };
-        let mut command = std::process::Command::new(&git.program);
-        for setting in ALWAYS.iter().chain(UNTRUSTED.iter().filter(|_| !git.trusted)) {
-            command.args(["-c", setting]);
-        }
-        for setting in &self.settings {
-            command.args(["-c", setting]);
-        }
-        command.args(self.arguments).current_dir(&git.directory).env_clear().envs(&git.variables);
-        command.envs(self.variables.iter().map(|(key, value)| (key, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let entrance = git.cell.map(Cell::entrance).transpose().map_err(|error| failed(error.to_string(), None))?;
-        before_exec(&mut command, BeforeExec { cgroup_procs: entrance.flatten(), new_session: true, ..BeforeExec::default() });
-        let spawned = tokio::process::Command::from(command).kill_on_drop(true).spawn();
-        let mut child = spawned.map_err(|error| failed(format!("{}: {error}", git.program.display()), None))?;
+        let settings = ALWAYS.into_iter().chain(UNTRUSTED.into_iter().filter(|_| !git.trusted)).chain(self.settings.iter().map(String::as_str));
+        let arguments = settings.flat_map(|setting| ["-c", setting]).chain(self.arguments.iter().copied()).map(OsString::from).collect();
+        let mut environment = git.variables.clone();
+        environment.extend(self.variables.into_iter().map(|(key, value)| (key.into(), value)));
+        let program = Program { path: git.program.clone(), arguments, environment, directory: Some(git.directory.clone()) };
+        let spawned = (|| {
+            let setup = BeforeExec { cgroup: git.cell.map(Cell::entrance).transpose()?.flatten(), new_session: true, ..BeforeExec::default() };
+            let ((stdin, its_stdin), (stdout, its_stdout), (stderr, its_stderr)) = (child::input()?, child::output()?, child::output()?);
+            Ok((child::spawn(&program, [its_stdin, its_stdout, its_stderr], setup)?, stdin, stdout, stderr))
+        })();
+        let (mut child, mut stdin, stdout, stderr) = spawned.map_err(|error: io::Error| failed(error.to_string(), None))?;
         // Whatever happens below, it leaves no process of its session behind.
         let _group = Group(child.id());
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // One that does not read all of it says itself what it thinks of it.
-                let _ = stdin.write_all(&self.input).await;
-            }
+        let feed = async move {
+            // One that does not read all of it says itself what it thinks of it.
+            let _ = stdin.write_all(&self.input).await;
         };
         let work = async {
             let ((), answer, words) = tokio::join!(feed, all(stdout), complaints(stderr, git.progress.as_ref()));
@@ -336,9 +331,8 @@ impl Drop for Group {
 }
 
 /// All that comes, read to its end; `None` if it is too much.
-async fn all(from: Option<impl AsyncRead + Unpin>) -> Option<Vec<u8>> {
+async fn all(mut from: impl AsyncRead + Unpin) -> Option<Vec<u8>> {
     let (mut bytes, mut buffer, mut whole) = (Vec::new(), vec![0; 64 << 10], true);
-    let mut from = from?;
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         whole &= bytes.len() + n <= ANSWER_MAX;
         if whole {
@@ -349,9 +343,8 @@ async fn all(from: Option<impl AsyncRead + Unpin>) -> Option<Vec<u8>> {
 }
 
 /// The end of what it complains of, on one line; what says how far it is goes to who wants to know.
-async fn complaints(from: Option<impl AsyncRead + Unpin>, progress: Option<&mpsc::UnboundedSender<String>>) -> String {
+async fn complaints(mut from: impl AsyncRead + Unpin, progress: Option<&mpsc::UnboundedSender<String>>) -> String {
     let (mut kept, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
-    let Some(mut from) = from else { return String::new() };
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         kept.extend_from_slice(buffer.get(..n).unwrap_or_default());
         if kept.len() > 2 * WORDS_MAX {
