@@ -195,3 +195,19 @@ async fn of_path(git: &Git<'_>, origin: &Origin, fresh: bool) -> Result<String, 
         (None, None) => Err(gone(origin, &name)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::core::refname::check_branch;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_taken_as_a_branch_git_takes_too(name in "[-a-z./@{~^:?*\\[\\\\ HEADlock]{0,12}") {
+            if check_branch(&name).is_ok() {
+                let status = std::process::Command::new("git").args(["check-ref-format", "--branch", &name]).output().expect("git runs").status;
+                prop_assert!(status.success(), "{:?}", name);
+            }
+        }
+    }
+}
