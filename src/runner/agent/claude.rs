@@ -209,7 +209,7 @@ impl Agent for Claude {
     }
 
     fn environment(&self) -> &'static [(&'static str, &'static str)] {
-        &[("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("DISABLE_AUTOUPDATER", "1"), ("DISABLE_TELEMETRY", "1")]
+        &[("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("DISABLE_AUTOUPDATER", "1"), ("DISABLE_TELEMETRY", "1"), ("MCP_TIMEOUT", "10000")]
     }
 
     fn input(&self) -> Vec<u8> {
