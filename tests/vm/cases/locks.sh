@@ -16,30 +16,33 @@ cat >/etc/clauded/clauded.toml.d/60-case.toml <<'TOML'
 [profiles.hooked]
 agent = "command"
 command = ["/usr/local/bin/hooked"]
-[instances.a]
+[teams.t.members.a]
 profile = "hooked"
-[instances.b]
+worktree = "shared"
+[teams.t.members.b]
 profile = "hooked"
-directory = "/var/lib/claude-code/worktrees/a"
+worktree = "shared"
 TOML
 systemctl daemon-reload
 systemctl reload clauded.service
-instance a b
-tree=/var/lib/claude-code/worktrees/a
+tree=$STATE/worktrees/t
+install -d -o claude-code -g claude-code "$tree"
+systemctl start claude-code@t-a claude-code@t-b
 runuser -u claude-code -- touch "$tree/hold"
-first=$(add a 'x.txt')
-for _ in $(seq 300); do claudectl lock list -o json | jq -e '.locks | length == 1' >/dev/null && break; sleep 0.1; done
-same 'who holds what' "$(claudectl lock list -o json | jq -r '.locks[0] | .pattern + " " + .owner')" "x.txt a (task $first)"
-second=$(add b 'x.txt')
+first=$(add t-a 'x.txt')
+held() { claudectl lock list -o json | jq -e '.locks | length == 1' >/dev/null; }
+wait_until 60 'the first has the lock' held
+same 'who holds what' "$(claudectl lock list -o json | jq -r '.locks[0] | .pattern + " " + .owner')" "x.txt t-a (task $first)"
+second=$(add t-b 'x.txt')
 ended "$second" succeeded
-check 'the other is refused, and told who has it' grep -q "x.txt is held by a (task $first)" <(of "$second" '.history[0].text')
+check 'the other is refused, and told who has it' grep -q "x.txt is held by t-a (task $first)" <(of "$second" '.history[0].text')
 rm "$tree/hold"
 ended "$first" succeeded
 same 'nothing is held past its end' "$(claudectl lock list -o json | jq '.locks | length')" 0
-check 'what was read is noted in its own state' test -s "$STATE/instances/a/reads/s"
-same 'which is for nobody else' "$(stat -c %a "$STATE/instances/a/reads")" 700
+check 'what was read is noted in its own state' test -s "$STATE/instances/t-a/reads/s"
+same 'which is for nobody else' "$(stat -c %a "$STATE/instances/t-a/reads")" 700
 # Away, clauded stops no agent.
 systemctl stop clauded.socket clauded.service
 code=0
-runuser -u claude-code -- bash -c "cd $tree && echo y.txt | CLAUDED_WORKTREE=$tree CLAUDED_STATE=$STATE/instances/a /usr/local/bin/hooked" || code=$?
+runuser -u claude-code -- bash -c "cd $tree && echo y.txt | CLAUDED_WORKTREE=$tree CLAUDED_STATE=$STATE/instances/t-a /usr/local/bin/hooked" || code=$?
 same 'a hook that reaches nobody says so and lets the tool go on' $code 3
