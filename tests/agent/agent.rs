@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
     while let Ok(prompt) = prompts.recv() {
         stopped.store(false, Ordering::SeqCst);
-        if !prompt.begins(&mut session) {
+        if !prompt.begins(&mut session, false) {
             continue;
         }
         match Turn::new(&flags, &mut session, &stopped, &prompts).play(&prompt.text) {
@@ -107,11 +107,14 @@ struct Prompt {
 }
 
 impl Prompt {
-    /// Takes it; `false` if the session has had it already.
-    fn begins(&self, session: &mut Session) -> bool {
-        let Some(uuid) = &self.uuid else { return true };
-        output::lifecycle(uuid, "started");
-        session.takes(uuid)
+    /// Takes it into the session, and then says so: whoever resumes that finds it there. `false` if the session has had it
+    /// already. What comes within a turn is to be acted on `later`.
+    fn begins(&self, session: &mut Session, later: bool) -> bool {
+        let new = session.takes(self.uuid.as_deref(), later.then_some(self.text.as_str()));
+        if let Some(uuid) = &self.uuid {
+            output::lifecycle(uuid, "started");
+        }
+        new
     }
 }
 
@@ -140,6 +143,9 @@ impl<'a> Turn<'a> {
         let resumed = self.session.begin(prompt);
         if resumed > 0 && script::deaf().is_none() {
             self.output.text(self.session, &format!("resuming after {resumed} directives that are done"));
+        }
+        if let Some(turned) = self.boundary() {
+            return turned;
         }
         let directives = script::parse(prompt);
         for directive in directives.into_iter().skip(resumed) {
@@ -176,13 +182,15 @@ impl<'a> Turn<'a> {
     /// Between two steps: what has come on standard input meanwhile is put in.
     fn boundary(&mut self) -> Option<Turned> {
         while let Ok(prompt) = self.prompts.try_recv() {
-            if prompt.begins(self.session) {
-                for directive in script::parse(&prompt.text) {
-                    if let Some(turned) = self.perform(&directive, &prompt.text) {
-                        return Some(turned);
-                    }
+            prompt.begins(self.session, true);
+        }
+        while let Some(text) = self.session.waiting() {
+            for directive in script::parse(&text) {
+                if let Some(turned) = self.perform(&directive, &text) {
+                    return Some(turned);
                 }
             }
+            self.session.acted();
         }
         None
     }

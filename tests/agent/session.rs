@@ -13,6 +13,8 @@ pub(crate) struct Session {
     done: usize,
     /// The numbers of the messages that it has had.
     had: Vec<String>,
+    /// Those that are not acted on yet.
+    open: Vec<String>,
     /// Over the whole session, as 2.1.329 counts.
     cost: f64,
     tokens: [u64; 4],
@@ -48,6 +50,7 @@ impl Session {
         let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
         self.prompt = value["prompt"].as_str().unwrap_or_default().to_owned();
         self.had = value["had"].as_array().into_iter().flatten().filter_map(|uuid| uuid.as_str().map(str::to_owned)).collect();
+        self.open = value["open"].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect();
         self.done = value["done"].as_u64().unwrap_or(0) as usize;
         self.cost = value["cost"].as_f64().unwrap_or(0.0);
         for (n, total) in self.tokens.iter_mut().enumerate() {
@@ -56,7 +59,7 @@ impl Session {
     }
 
     fn save(&self) {
-        let value = json!({"prompt": self.prompt, "done": self.done, "had": self.had, "cost": self.cost, "tokens": self.tokens});
+        let value = json!({"prompt": self.prompt, "done": self.done, "had": self.had, "open": self.open, "cost": self.cost, "tokens": self.tokens});
         let draft = self.path.with_extension("new");
         let _ = fs::write(&draft, value.to_string()).and_then(|()| fs::rename(&draft, &self.path));
     }
@@ -72,14 +75,28 @@ impl Session {
         self.done
     }
 
-    /// A message comes; answers whether it is new.
-    pub(crate) fn takes(&mut self, uuid: &str) -> bool {
-        let new = self.had.iter().all(|had| had != uuid);
-        if new {
-            self.had.push(uuid.to_owned());
+    /// A message comes, to be acted on later if its text is given; answers whether it is new.
+    pub(crate) fn takes(&mut self, uuid: Option<&str>, later: Option<&str>) -> bool {
+        if uuid.is_some_and(|uuid| self.had.iter().any(|had| had == uuid)) {
+            return false;
+        }
+        self.had.extend(uuid.map(str::to_owned));
+        self.open.extend(later.map(str::to_owned));
+        self.save();
+        true
+    }
+
+    /// The oldest message that is not acted on yet.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.open.first().cloned()
+    }
+
+    /// It is.
+    pub(crate) fn acted(&mut self) {
+        if !self.open.is_empty() {
+            self.open.remove(0);
             self.save();
         }
-        new
     }
 
     pub(crate) fn done(&mut self) {

@@ -44,7 +44,10 @@ fn without_an_attempt_record_no_agent_runs_and_without_a_spool_nothing_is_lost()
     assert!(!host.directory().join("ran").exists());
 
     fs::create_dir(host.state().join("attempts")).expect("mkdir");
-    fs::remove_dir_all(host.state().join("spool")).expect("rm");
+    // The runner may just be marking there that its last event was acknowledged.
+    while let Err(error) = fs::remove_dir_all(host.state().join("spool")) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}");
+    }
     let mut work = host.shell("echo said");
     work.attempt = attempt(2, 1);
     daemon.run(work);
