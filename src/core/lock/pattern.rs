@@ -22,7 +22,7 @@ pub enum InvalidPattern {
     /// Nothing.
     #[error("the path is empty; name a file, or \"**\" for everything")]
     Empty,
-    /// Over [`PATH_MAX`] or [`GLOB_MAX`].
+    /// Over `PATH_MAX` or `GLOB_MAX`.
     #[error("the path has {0} bytes; a path has at most {PATH_MAX}, a glob {GLOB_MAX}")]
     Long(usize),
     /// From the root of the file system.

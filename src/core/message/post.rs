@@ -26,13 +26,13 @@ pub enum Refused {
     /// Nobody is there.
     #[error("nobody else is there to get it: no other instance is running{0}")]
     Nobody(String),
-    /// Over [`SENT_MAX`].
+    /// Over `SENT_MAX`.
     #[error("you have sent {SENT_MAX} messages in this attempt, and no more are taken; finish your work, and say the rest in your result")]
     TooMany,
-    /// Over [`HOPS_MAX`].
+    /// Over `HOPS_MAX`.
     #[error("{HOPS_MAX} messages have led to one another already, and no more are taken; finish your work without another message")]
     TooDeep,
-    /// Over [`WAITING_MAX`].
+    /// Over `WAITING_MAX`.
     #[error("{WAITING_MAX} messages wait for {0} already; start it, or wait until it has read some")]
     Full(InstanceName),
 }

@@ -63,7 +63,7 @@ pub(in crate::ctl) struct How {
     /// Why, in one line, for those who wait for it
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
-    /// For how long, if it is not renewed, such as 30min [default: [locks] ttl, one hour]
+    /// For how long, if it is not renewed, such as 30min [default: locks.ttl of the configuration, one hour]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) ttl: Option<Duration>,
     /// Wait in line for it, at most that long [default: a day]
@@ -118,7 +118,7 @@ pub(in crate::ctl) struct Steal {
     /// Why, in one line, for whom it is taken from
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
-    /// For how long [default: [locks] ttl, one hour]
+    /// For how long [default: locks.ttl of the configuration, one hour]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) ttl: Option<Duration>,
 }
