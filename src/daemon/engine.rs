@@ -12,6 +12,7 @@ use super::turn::{Action, LockCount, Look, Turn};
 use crate::config::Config;
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use crate::core::instance::ActiveState;
 use crate::core::message::{Effect, Post};
 use crate::core::queue::{self, Queue};
 use crate::core::task::{Task, TaskSpec, TaskState};
@@ -156,6 +157,25 @@ pub(super) struct State {
     pub(super) worktrees: BTreeMap<InstanceName, StoredWorktree>,
     /// What is wrong with the store, if anything.
     pub(super) store_problem: Option<String>,
+}
+
+impl State {
+    /// Whether there is such an instance, configured, running or connected.
+    pub(super) fn knows(&self, name: &InstanceName) -> bool {
+        self.config.instances.contains_key(name) || self.fleet.get(name).is_some() || self.queue.is_linked(name)
+    }
+
+    /// Whether its unit is not at rest.
+    pub(super) fn runs(&self, name: &InstanceName) -> bool {
+        self.fleet.get(name).is_some_and(|seen| !matches!(seen.active, ActiveState::Inactive | ActiveState::Failed))
+    }
+}
+
+/// Looks at the engine's state, after everything that was sent to it before; `None` if it is gone.
+pub(super) async fn look<T: Send + 'static>(engine: &mpsc::Sender<Input>, look: impl FnOnce(&State) -> T + Send + 'static) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    engine.send(Input::Ask(Box::new(move |state| drop(reply.send(look(state)))))).await.ok()?;
+    answer.await.ok()
 }
 
 /// The loop and what it acts through.

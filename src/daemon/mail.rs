@@ -89,7 +89,7 @@ pub(super) fn post(state: &mut State, Posting { mut draft, route }: Posting, rep
 fn named(state: &State, text: &str, from: Option<&InstanceName>) -> Result<Vec<InstanceName>, Refused> {
     let unknown = || Refused::Unknown(text.to_owned());
     let name: InstanceName = text.parse().map_err(|_| unknown())?;
-    if state.config.instances.contains_key(&name) || state.fleet.get(&name).is_some() || state.queue.is_linked(&name) {
+    if state.knows(&name) {
         return Ok(vec![name]);
     }
     running(state, from, |other| name.contains(other)).map_err(|_| unknown())

@@ -1,13 +1,13 @@
 //! Members that a team has too many: each is given nothing more, ends what it does, and is stopped. What to do follows from the
 //! configuration and the fleet as they are, so that it goes on after a restart of clauded.
 
-use super::engine::{Input, State};
+use super::engine::{Input, State, look};
 use crate::core::ids::{InstanceName, TaskId};
 use crate::core::instance::ActiveState;
 use crate::platform::units::Units;
 use crate::proto::api;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
 /// After what there may be something to do.
 const CAUSES: [&str; 4] = ["config-reloaded", "instance-started", "task-finished", "task-assigned"];
@@ -15,14 +15,14 @@ const CAUSES: [&str; 4] = ["config-reloaded", "instance-started", "task-finished
 /// Looks whenever something has happened, until the engine or the events are gone.
 pub(super) async fn watch(engine: mpsc::Sender<Input>, units: Units, mut events: broadcast::Receiver<api::Event>) {
     loop {
-        let Some(surplus) = ask(&engine, surplus).await else { return };
+        let Some(surplus) = look(&engine, surplus).await else { return };
         for (name, _) in &surplus {
             if engine.send(Input::Draining(name.clone())).await.is_err() {
                 return;
             }
         }
         // Asked again: what was given to one of them before it was told is seen now, and nothing is given to it after that.
-        for (name, task) in if surplus.is_empty() { Vec::new() } else { ask(&engine, self::surplus).await.unwrap_or_default() } {
+        for (name, task) in if surplus.is_empty() { Vec::new() } else { look(&engine, self::surplus).await.unwrap_or_default() } {
             if task.is_none() && surplus.iter().any(|(told, _)| *told == name) {
                 tokio::spawn(stop(engine.clone(), units.clone(), name));
             }
@@ -59,10 +59,4 @@ fn surplus(state: &State) -> Vec<(InstanceName, Option<TaskId>)> {
 /// The task that an instance has, whether its runner is connected now or not.
 pub(super) fn task_of(state: &State, name: &InstanceName) -> Option<TaskId> {
     state.queue.tasks().find(|task| task.state.placement().is_some_and(|placement| placement.instance == *name)).map(|task| task.id)
-}
-
-async fn ask<T: Send + 'static>(engine: &mpsc::Sender<Input>, look: fn(&State) -> T) -> Option<T> {
-    let (reply, answer) = oneshot::channel();
-    engine.send(Input::Ask(Box::new(move |state| drop(reply.send(look(state)))))).await.ok()?;
-    answer.await.ok()
 }

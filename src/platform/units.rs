@@ -20,6 +20,17 @@ pub enum Done {
     Unchanged,
 }
 
+impl Done {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 /// Why a supervisor did not do as asked. Names the unit and the method or file.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {

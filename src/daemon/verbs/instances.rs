@@ -1,10 +1,9 @@
 //! The verbs on instances.
 
-use super::{Verbs, refused, stopping};
-use crate::config::{self, Config};
+use super::{Verbs, refused};
+use crate::config;
 use crate::core::ids::InstanceName;
 use crate::core::limits::{InvalidLimit, Limits, MemoryLimit};
-use crate::daemon::engine::Input;
 use crate::daemon::{checkout, scrape, view};
 use crate::http::service::{Answer, Caller, Instances, ServiceError};
 use crate::platform::units::{Done, UnitError};
@@ -12,7 +11,6 @@ use crate::proto::api;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// How many of an instance's last events `claudectl status NAME` shows.
 const HISTORY: u32 = 20;
@@ -32,13 +30,8 @@ impl Verbs {
             let row = caller.actor.did(format!("instance-{verb}"), Timestamp::now()).of_instance(Some(name)).with(details);
             self.note("instance-asked", name, format!("{verb} by {}", caller.description), row).await?;
         }
-        let result = match done {
-            Done::Created => "created",
-            Done::Changed => "changed",
-            Done::Unchanged => "unchanged",
-        };
         let message = if done == Done::Unchanged { "nothing to do".to_owned() } else { String::new() };
-        Ok(api::Outcome { result: result.to_owned(), message })
+        Ok(api::Outcome { result: done.name().to_owned(), message })
     }
 
     pub(super) fn add_cgroup(&self, instance: &mut api::Instance, control_group: &str) -> Vec<api::Cap> {
@@ -120,9 +113,7 @@ impl Instances for Verbs {
                 // First what may be refused without a trace, then what takes effect.
                 let persisted = config::persist_limits(&self.paths, &name, &limits)?;
                 if persisted {
-                    let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
-                    self.identity.configure(config.clone());
-                    self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config)))).await.map_err(|_| stopping())?;
+                    self.put_in_force(&caller).await?;
                 }
             }
             self.verb(&caller, &name, "limit", &serde_json::to_value(&wanted).unwrap_or_default(), self.units.set_limits(&name, limits).await).await

@@ -1,6 +1,7 @@
 //! The verbs on locks.
 
 use super::{Verbs, refused, stopping};
+use crate::core::audit;
 use crate::core::lock::{Lock, LockId, Locks as Table, Mode, Wait, WaitId};
 use crate::daemon::desk::{self, No, On, Place, Said, Wanted, Which, Who};
 use crate::daemon::engine::Input;
@@ -24,9 +25,11 @@ fn who(caller: &Caller) -> Who {
 }
 
 fn name_of(caller: &Caller) -> String {
-    let Some(uid) = caller.actor.uid() else { return "the API token's holder".to_owned() };
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+    match &caller.actor.who {
+        audit::Who::User { name: Some(name), .. } => name.clone(),
+        audit::Who::User { uid, name: None, .. } => format!("uid {uid}"),
+        _ => "the API token's holder".to_owned(),
+    }
 }
 
 fn on(path: Option<String>, glob: Option<String>, feature: Option<String>) -> Result<Option<On>, ServiceError> {
@@ -207,9 +210,7 @@ impl Locks for Verbs {
             let instance: crate::core::ids::InstanceName =
                 to.instance.parse().map_err(|e: crate::core::ids::InvalidName| refused(400, "invalid-name", e.to_string()))?;
             let asked = instance.clone();
-            let known =
-                self.look(move |state| state.config.instances.contains_key(&asked) || state.fleet.get(&asked).is_some() || state.queue.is_linked(&asked));
-            if !known.await? {
+            if !self.look(move |state| state.knows(&asked)).await? {
                 return Err(refused(
                     404,
                     "no-such-instance",

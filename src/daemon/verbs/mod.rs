@@ -9,10 +9,10 @@ mod tasks;
 mod teams;
 mod worktrees;
 
-use super::engine::{Input, State};
+use super::engine::{self, Input, State};
 use super::identity::Identity;
 use super::log::Logs;
-use crate::config::{Paths, PersistError};
+use crate::config::{Config, Paths, PersistError};
 use crate::core::audit::Entry;
 use crate::core::ids::{InstanceName, TaskId};
 use crate::http::service::{Caller, ServiceError};
@@ -96,9 +96,22 @@ impl From<UnitError> for ServiceError {
 impl Verbs {
     /// Looks at the engine's state, after everything that was sent to it before.
     async fn look<T: Send + 'static>(&self, look: impl FnOnce(&State) -> T + Send + 'static) -> Result<T, ServiceError> {
-        let (reply, answer) = oneshot::channel();
-        self.engine.send(Input::Ask(Box::new(move |state| drop(reply.send(look(state)))))).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())
+        engine::look(&self.engine, look).await.ok_or_else(stopping)
+    }
+
+    /// Puts the configuration that is on disk in force.
+    async fn put_in_force(&self, caller: &Caller) -> Result<Arc<Config>, ServiceError> {
+        let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
+        self.identity.configure(config.clone());
+        self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config.clone())))).await.map_err(|_| stopping())?;
+        Ok(config)
+    }
+
+    /// The same, and has the supervisor read what follows from it for units.
+    async fn apply(&self, caller: &Caller) -> Result<Arc<Config>, ServiceError> {
+        let config = self.put_in_force(caller).await?;
+        self.units.reload().await?;
+        Ok(config)
     }
 
     /// Has the engine decide something for that caller, and waits until that is durable.

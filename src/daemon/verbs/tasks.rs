@@ -26,9 +26,7 @@ impl Verbs {
             Some(text) => {
                 let name: InstanceName = text.parse().map_err(|e: crate::core::ids::InvalidName| refused(400, "invalid-name", e.to_string()))?;
                 let asked = name.clone();
-                let known =
-                    self.look(move |state| state.config.instances.contains_key(&asked) || state.fleet.get(&asked).is_some() || state.queue.is_linked(&asked));
-                if !known.await? {
+                if !self.look(move |state| state.knows(&asked)).await? {
                     let hint = format!("there is no instance {name}, neither running nor configured; start it first: claudectl start {name}");
                     return Err(refused(404, "no-such-instance", hint));
                 }

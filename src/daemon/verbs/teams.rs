@@ -3,7 +3,6 @@
 use super::{Verbs, refused, stopping};
 use crate::config::{self, Config, Persisted, TeamChange};
 use crate::core::ids::InstanceName;
-use crate::core::instance::ActiveState;
 use crate::core::task::Target;
 use crate::core::team::{Role, TeamName};
 use crate::core::usage::Usd;
@@ -25,15 +24,6 @@ const USERS_SYSTEMD: &str = "a user's systemd is told nothing by clauded-generat
     say them with: systemctl --user edit claude-code@NAME";
 
 impl Verbs {
-    /// Puts the configuration that is on disk in force, and has the supervisor read it.
-    async fn apply(&self, caller: &Caller) -> Result<Arc<Config>, ServiceError> {
-        let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
-        self.identity.configure(config.clone());
-        self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config.clone())))).await.map_err(|_| stopping())?;
-        self.units.reload().await?;
-        Ok(config)
-    }
-
     async fn config(&self) -> Result<Arc<Config>, ServiceError> {
         self.look(|state| state.config.clone()).await
     }
@@ -122,7 +112,7 @@ impl Teams for Verbs {
             let alone = self.persisting.lock().await;
             let persisted = config::persist_team(&self.paths, &name, &change)?;
             let asked = name.clone();
-            let up = self.look(move |state| state.config.teams.contains_key(&asked) && state.config.members(&asked).all(|(name, _)| runs(state, name)));
+            let up = self.look(move |state| state.config.teams.contains_key(&asked) && state.config.members(&asked).all(|(name, _)| state.runs(name)));
             // Also what was written by hand, or could not be put in force the last time; a team that is up needs none of it.
             let config = if persisted == Persisted::Unchanged && up.await? { self.config().await? } else { self.apply(&caller).await? };
             drop(alone);
@@ -179,8 +169,8 @@ impl Teams for Verbs {
             let change = TeamChange { replicas: roles(&wanted.replicas)?, ..TeamChange::default() };
             let asked = name.clone();
             let looked = self.look(move |state| {
-                let up = state.config.members(&asked).any(|(name, _)| runs(state, name));
-                let running = everyone(state, &asked).into_iter().filter(|name| runs(state, name)).collect::<Vec<_>>();
+                let up = state.config.members(&asked).any(|(name, _)| state.runs(name));
+                let running = everyone(state, &asked).into_iter().filter(|name| state.runs(name)).collect::<Vec<_>>();
                 state.config.teams.contains_key(&asked).then_some((up, running))
             });
             let (up, running) = looked.await?.ok_or_else(|| no_such_team(&name))?;
@@ -239,18 +229,9 @@ fn word(persisted: Persisted) -> &'static str {
 }
 
 fn outcome(name: &InstanceName, done: Result<Done, UnitError>) -> api::MemberOutcome {
-    let result = match done {
-        Ok(Done::Created) => "created",
-        Ok(Done::Changed) => "changed",
-        Ok(Done::Unchanged) => "unchanged",
-        Err(_) => "failed",
-    };
+    let result = done.as_ref().map_or("failed", |done| done.name());
     let message = done.err().map(|error| error.to_string()).unwrap_or_default();
     api::MemberOutcome { name: name.to_string(), result: result.to_owned(), message }
-}
-
-fn runs(state: &State, name: &InstanceName) -> bool {
-    state.fleet.get(name).is_some_and(|seen| !matches!(seen.active, ActiveState::Inactive | ActiveState::Failed))
 }
 
 /// The members of a team, and those that are too many but still there, by role and number.

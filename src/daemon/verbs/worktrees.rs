@@ -1,7 +1,7 @@
 //! The verbs on worktrees. clauded touches none: the instance's own runner looks and removes, started for that if it does not run.
 
 use super::{Verbs, refused, stopping};
-use crate::config::{self, Config};
+use crate::config;
 use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::worktree::{Facts, Fate};
@@ -13,17 +13,12 @@ use crate::platform::units::Done;
 use crate::proto::api;
 use crate::proto::link::{self, Job};
 use jiff::Timestamp;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Longest time for a runner's answer: it may have to clone the repository first.
 const PATIENCE: Duration = Duration::from_secs(580);
-
-fn runs(state: &State, name: &InstanceName) -> bool {
-    state.fleet.get(name).is_some_and(|seen| !matches!(seen.active, ActiveState::Inactive | ActiveState::Failed))
-}
 
 fn no_worktree(name: &InstanceName) -> ServiceError {
     refused(404, "no-such-worktree", format!("{name} has no worktree of a repository; list them with: claudectl worktree list"))
@@ -96,7 +91,7 @@ impl Verbs {
         dry_run: bool,
     ) -> Result<(Fate, Option<u64>), ServiceError> {
         let asked = name.clone();
-        if self.look(move |state| runs(state, &asked)).await? {
+        if self.look(move |state| state.runs(&asked)).await? {
             return Ok((Fate::Stays("its instance runs".to_owned()), known.bytes));
         }
         self.reserved(name, async || {
@@ -128,13 +123,10 @@ impl Worktrees for Verbs {
         Box::pin(async move {
             let alone = self.persisting.lock().await;
             let persisted = config::persist_repository(&self.paths, &name, &repository)?;
-            let config = Arc::new(Config::load(&self.paths).map_err(|e| refused(422, "config", e.to_string()))?);
-            self.identity.configure(config.clone());
-            self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Configure(config.clone())))).await.map_err(|_| stopping())?;
-            self.units.reload().await?;
+            let config = self.apply(&caller).await?;
             drop(alone);
             let asked = name.clone();
-            if self.look(move |state| runs(state, &asked)).await? {
+            if self.look(move |state| state.runs(&asked)).await? {
                 return Err(busy(&name));
             }
             // Its runner makes the worktree before it answers.
@@ -161,7 +153,7 @@ impl Worktrees for Verbs {
     fn remove_worktree(&self, caller: Caller, name: InstanceName) -> Answer<'_, api::Outcome> {
         Box::pin(async move {
             let asked = name.clone();
-            let (known, active) = self.look(move |state| (state.worktrees.contains_key(&asked), runs(state, &asked))).await?;
+            let (known, active) = self.look(move |state| (state.worktrees.contains_key(&asked), state.runs(&asked))).await?;
             match (known, active) {
                 (false, _) => return Err(no_worktree(&name)),
                 (true, true) => return Err(busy(&name)),
