@@ -15,18 +15,20 @@ mod tree;
 mod user;
 mod value;
 
-pub use persist::{PersistError, Persisted, TeamChange, persist_limits, persist_repository, persist_team, remove_team};
+pub use persist::{PersistError, Persisted, RepositoryChange, TeamChange, declare_repository, persist_limits, persist_repository, persist_team, remove_team};
 pub use problem::{Problem, Problems};
 pub use team::{CLASSIC, RoleConfig, TeamConfig};
 
 use crate::core::checkout::{Cache, Origin, Source, Verify};
 use crate::core::ids::InstanceName;
+use crate::core::label::Label;
 use crate::core::limits::Limits;
 use crate::core::lock::{Pattern, Policy};
 use crate::core::profile::Profile;
 use crate::core::refname::BranchTemplate;
-use crate::core::team::{Member, TeamName};
-use std::collections::BTreeMap;
+use crate::core::team::{Budget, Member, TeamName};
+use crate::core::usage::Usd;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +51,8 @@ pub struct Config {
     pub teams: BTreeMap<TeamName, TeamConfig>,
     /// `[instances.NAME]`, and the members of the teams.
     pub instances: BTreeMap<InstanceName, InstanceConfig>,
+    /// `[queue]`
+    pub queue: Queue,
     /// `[locks]`
     pub locks: Locks,
     /// `[api]`
@@ -84,6 +88,8 @@ pub struct Fleet {
     pub limits: Limits,
     /// `worktree-root`: an instance's directory is `<worktree-root>/<name>` unless it says otherwise.
     pub worktree_root: PathBuf,
+    /// `budget-per-day`: most that all work together may cost from midnight to midnight.
+    pub budget_per_day: Option<Usd>,
 }
 
 /// What holds for every instance that does not say otherwise.
@@ -95,6 +101,26 @@ pub struct Defaults {
     pub limits: Limits,
     /// `task-timeout`
     pub task_timeout: Duration,
+    /// `budget-per-day` of each instance that does not say otherwise.
+    pub budget_per_day: Option<Usd>,
+}
+
+/// The queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// `ageing`: what a step of priority is worth of waiting.
+    pub ageing: Duration,
+    /// `size-classes`: memory limits that an instance may be given for a task that has run out of memory, in bytes, rising.
+    pub size_classes: Vec<u64>,
+    /// `[queue.groups.NAME]`
+    pub groups: BTreeMap<Label, Group>,
+}
+
+/// A group of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// `max-concurrent-tasks`
+    pub max_concurrent_tasks: u32,
 }
 
 /// A git repository.
@@ -104,6 +130,8 @@ pub struct Repository {
     pub source: Source,
     /// `default-branch`: what work starts from; the repository's own HEAD where `None`.
     pub default_branch: Option<String>,
+    /// `max-concurrent-tasks`: most tasks at once on it.
+    pub max_concurrent_tasks: Option<u32>,
     /// `features`: names for globs, to lock together.
     pub features: BTreeMap<String, Pattern>,
     /// `lock-policy`
@@ -179,6 +207,12 @@ pub struct InstanceConfig {
     pub autostart: bool,
     /// Where it belongs, if it is a member of a team.
     pub member: Option<Member>,
+    /// `specialties`: what it is good at, for tasks that ask for one.
+    pub specialties: BTreeSet<Label>,
+    /// `labels`: what else tasks may ask for.
+    pub labels: BTreeSet<Label>,
+    /// `budget`
+    pub budget: Budget,
 }
 
 /// Where the API listens.
@@ -308,6 +342,9 @@ impl Config {
             limits: self.defaults.limits,
             autostart: false,
             member: None,
+            specialties: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            budget: Budget { total: None, day: self.defaults.budget_per_day },
         })
     }
 }

@@ -1,12 +1,15 @@
 //! `claudectl limit --persist`: writes one instance's limits into a file of its own, comments and all else in it kept.
 //! What has to be written elsewhere is below.
 
+mod repository;
 mod team;
 
+pub use repository::{RepositoryChange, declare_repository};
 pub use team::{Persisted, TeamChange, persist_team, remove_team};
 
 use super::{Config, Paths, Problems, load};
 use crate::core::ids::InstanceName;
+use crate::core::label::Label;
 use crate::core::limits::Limits;
 use crate::core::team::{Role, TeamName};
 use std::fs::{self, File, OpenOptions};
@@ -48,6 +51,34 @@ pub enum PersistError {
         instance: InstanceName,
         /// The file that would have been written.
         file: PathBuf,
+    },
+    /// Another file has the last word on a repository's stanza.
+    #[error("[repositories.{name}] was not changed: a file that comes after {file} in the same directory says something else", file = .file.display())]
+    StanzaOverridden {
+        /// The repository.
+        name: Label,
+        /// The file that would have been written.
+        file: PathBuf,
+    },
+    /// The name is another repository's.
+    #[error("[repositories.{name}] is there already, and is {is}, not {wanted}; give another name: claudectl init --name NAME")]
+    OtherSource {
+        /// The name.
+        name: Label,
+        /// What is asked for.
+        wanted: String,
+        /// What it is.
+        is: String,
+    },
+    /// The repository is there under another name.
+    #[error("{source_text} is [repositories.{other}] already, not {name}; say: claudectl init --name {other}")]
+    OtherName {
+        /// The name that is asked for.
+        name: Label,
+        /// The repository.
+        source_text: String,
+        /// Its name.
+        other: String,
     },
     /// Another file has the last word on a team.
     #[error("the team {team} was not changed: the replicas of {role} are set to something else by a file that comes after {file} in the same directory", file = .file.display())]

@@ -3,13 +3,18 @@
 use super::problem::Problem;
 use super::read::{Reader, Section};
 use super::tree::Table;
-use super::{Api, Audit, Config, Defaults, Fleet, InstanceConfig, Locks, Metrics, Paths, ProfileConfig, Repository, Store, Supervisor, check, team, value};
+use super::{
+    Api, Audit, Config, Defaults, Fleet, Group, InstanceConfig, Locks, Metrics, Paths, ProfileConfig, Queue, Repository, Store, Supervisor, check, team, value,
+};
 use crate::core::checkout::{Source, Verify};
 use crate::core::ids::InstanceName;
+use crate::core::label::Label;
 use crate::core::limits::{Limits, MemoryLimit, TasksMax};
 use crate::core::lock::{Policy, TTL_MAX};
+use crate::core::pool::AGEING;
 use crate::core::profile::{AgentKind, Profile};
-use std::collections::BTreeMap;
+use crate::core::team::Budget;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,13 +58,14 @@ pub(super) fn resolve(tree: &Table, paths: &Paths) -> (Config, Vec<Problem>) {
     let profiles = profiles(&mut root);
     let roots = Roots { fleet: &fleet.worktree_root, repositories: &repositories };
     let team::Drafts { teams, instances } = instances(&mut root, &roots, &defaults);
+    let queue = queue(root.section("queue"));
     let locks = locks(root.section("locks"));
     let api = api(root.section("api"), paths);
     let metrics = metrics(root.section("metrics"));
     let store = store(root.section("store"), paths);
     let audit = audit(root.section("audit"));
     root.finish();
-    let config = Config { fleet, defaults, repositories, profiles, teams, instances, locks, api, metrics, store, audit };
+    let config = Config { fleet, defaults, repositories, profiles, teams, instances, queue, locks, api, metrics, store, audit };
     check::whole(&config, tree, &reader);
     team::whole(&config, tree, &reader);
     (config, reader.finish())
@@ -72,6 +78,7 @@ fn fleet(mut table: Section<'_>, paths: &Paths) -> Fleet {
         supervisor: table.get("supervisor", |node| value::choice(node, &SUPERVISORS)).unwrap_or_default(),
         limits: limits(table.section("limits"), FLEET_LIMITS),
         worktree_root: table.get("worktree-root", value::path).unwrap_or_else(|| paths.instances.join("worktrees")),
+        budget_per_day: table.get("budget-per-day", value::dollars),
     };
     table.finish();
     fleet
@@ -82,6 +89,7 @@ fn defaults(mut table: Section<'_>) -> Defaults {
         profile: table.get("profile", value::line).unwrap_or_else(|| BUILT_IN_PROFILE.to_owned()),
         limits: limits(table.section("limits"), INSTANCE_LIMITS),
         task_timeout: table.get("task-timeout", value::duration).unwrap_or(120 * MINUTE),
+        budget_per_day: table.get("budget-per-day", value::dollars),
     };
     table.finish();
     defaults
@@ -137,6 +145,7 @@ fn repository(name: &str, mut table: Section<'_>, worktree_root: &Path) -> Repos
         author_email: table.get("author-email", value::author),
         push: table.get("push", value::remote),
         caches: table.get("caches", value::caches).unwrap_or_default(),
+        max_concurrent_tasks: table.get("max-concurrent-tasks", |node| value::count(node, 1..=u32::MAX)),
         keep: table.get("keep", value::duration),
         features: table.get("features", value::features).unwrap_or_default(),
         lock_policy: table.get("lock-policy", |node| value::choice(node, &LOCK_POLICIES)).unwrap_or_default(),
@@ -257,6 +266,9 @@ fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> 
             limits: defaults.limits,
             autostart: false,
             member: None,
+            specialties: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            budget: Budget { total: None, day: defaults.budget_per_day },
         });
         let instance = InstanceConfig {
             directory: table.get("directory", value::path).unwrap_or(base.directory),
@@ -266,6 +278,9 @@ fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> 
             limits: limits(table.section("limits"), base.limits),
             autostart: table.get("autostart", value::boolean).unwrap_or(base.autostart),
             member: base.member,
+            specialties: table.get("specialties", value::labels).unwrap_or(base.specialties),
+            labels: table.get("labels", value::labels).unwrap_or(base.labels),
+            budget: budget(table.section("budget"), base.budget),
         };
         match name {
             Ok(name) if drafts.is_away(&name) => {}
@@ -278,6 +293,33 @@ fn instances(root: &mut Section<'_>, roots: &Roots<'_>, defaults: &Defaults) -> 
     }
     drafts.instances.extend(said);
     drafts
+}
+
+fn budget(mut table: Section<'_>, otherwise: Budget) -> Budget {
+    let said = Budget { total: table.get("total", value::dollars), day: table.get("day", value::dollars) };
+    table.finish();
+    said.or(otherwise)
+}
+
+fn queue(mut table: Section<'_>) -> Queue {
+    let ageing = table.get("ageing", value::duration).unwrap_or(AGEING);
+    let size_classes = table.get("size-classes", value::sizes).unwrap_or_default();
+    let mut groups = BTreeMap::new();
+    for (name, mut group) in table.each("groups") {
+        let most = group.get("max-concurrent-tasks", |node| value::count(node, 1..=u32::MAX));
+        if most.is_none() && !group.has("max-concurrent-tasks") {
+            group.problem("max-concurrent-tasks", "is missing; write how many tasks of the group may run at once".to_owned());
+        }
+        match name.parse::<Label>() {
+            Ok(name) => {
+                groups.insert(name, Group { max_concurrent_tasks: most.unwrap_or(1) });
+            }
+            Err(error) => group.problem("", error.to_string()),
+        }
+        group.finish();
+    }
+    table.finish();
+    Queue { ageing, size_classes, groups }
 }
 
 fn locks(mut table: Section<'_>) -> Locks {

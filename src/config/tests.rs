@@ -131,7 +131,10 @@ fn every_kind_of_bad_value_is_refused_with_a_remedy() {
         ("[instances.\"../a\"]", "invalid instance name"),
         ("[api]\nlisten = \"localhost:8888\"", "is not an address with a port"),
         ("[store]\nkeep = true", "is true or false, must be a text"),
-        ("QQ = 3", "unknown key; known here: fleet, defaults, repositories, profiles, team-templates, teams, instances, locks, api, metrics, store"),
+        ("[queue]\nsize-classes = [\"4G\", \"2G\"]", "the size classes have to rise"),
+        ("[queue]\nsize-classes = [\"infinity\"]", "infinity is no size class"),
+        ("[queue]\nsize-classes = \"2G\"", "must be an array of amounts of memory"),
+        ("QQ = 3", "unknown key; known here: fleet, defaults, repositories, profiles, team-templates, teams, instances, queue, locks, api, metrics, store"),
         ("[metrics]\nrequire_token = true", "did you mean \"require-token\"?"),
     ] {
         let line = problem(text);

@@ -2,6 +2,7 @@
 
 use super::tree::{Node, Value};
 use crate::core::checkout::{Cache, Source};
+use crate::core::label::Label;
 use crate::core::limits::{MemoryLimit, TasksMax, Weight, parse_duration};
 use crate::core::lock::Pattern;
 use crate::core::refname::check_branch;
@@ -66,6 +67,21 @@ pub(super) fn memory(node: &Node) -> Read<MemoryLimit> {
     match parsed(node)? {
         MemoryLimit::Bytes(bytes) if bytes < 1 << 20 => Err(format!("{bytes} bytes is less than a megabyte; write the unit, such as \"4G\"")),
         limit => Ok(limit),
+    }
+}
+
+/// Amounts of memory in an array, each more than the one before.
+pub(super) fn sizes(node: &Node) -> Read<Vec<u64>> {
+    const EXAMPLE: &str = "an array of amounts of memory, such as [\"2G\", \"4G\", \"8G\"]";
+    let Value::Array(items) = &node.value else { return wrong_type(node, EXAMPLE) };
+    let size = |item: &Node| match memory(item)? {
+        MemoryLimit::Bytes(bytes) => Ok(bytes),
+        other => Err(format!("{other} is no size class; write {EXAMPLE}")),
+    };
+    let sizes: Vec<u64> = items.iter().map(size).collect::<Result<_, _>>()?;
+    match sizes.windows(2).find(|pair| pair.first() >= pair.last()) {
+        Some(_) => Err("the size classes have to rise, such as [\"2G\", \"4G\", \"8G\"]".to_owned()),
+        None => Ok(sizes),
     }
 }
 
@@ -140,6 +156,12 @@ pub(super) fn words(node: &Node) -> Read<Vec<String>> {
     };
     let words: BTreeSet<String> = items.iter().map(word).collect::<Result<_, _>>()?;
     Ok(words.into_iter().collect())
+}
+
+/// Plain names in an array.
+pub(super) fn labels(node: &Node) -> Read<BTreeSet<Label>> {
+    let Value::Array(items) = &node.value else { return wrong_type(node, "an array of names, such as [\"frontend\", \"testing\"]") };
+    items.iter().map(|item| text(item)?.parse().map_err(|error: crate::core::label::InvalidLabel| error.to_string())).collect()
 }
 
 /// A share from 1 to 100.

@@ -38,11 +38,15 @@ pub enum Reason {
     Publish,
     /// It has changed files without a lock on them, and the repository does not allow that.
     Locks,
+    /// A task that it comes after failed or was cancelled.
+    Dependency,
+    /// Whoever had claimed it says that it failed.
+    Reported,
 }
 
 impl Reason {
     /// All of them, for metrics that start at zero.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::AgentError,
         Self::Oom,
         Self::MemoryPressure,
@@ -56,6 +60,8 @@ impl Reason {
         Self::Worktree,
         Self::Publish,
         Self::Locks,
+        Self::Dependency,
+        Self::Reported,
     ];
 
     /// The stable name.
@@ -74,6 +80,8 @@ impl Reason {
             Self::Worktree => "worktree",
             Self::Publish => "publish",
             Self::Locks => "locks",
+            Self::Dependency => "dependency",
+            Self::Reported => "reported",
         }
     }
 }

@@ -157,6 +157,29 @@ impl fmt::Display for Who {
     }
 }
 
+/// Which rows to list: all that fit every bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Only about this instance.
+    pub instance: Option<InstanceName>,
+    /// Only about this task.
+    pub task: Option<TaskId>,
+    /// Only of this one, a [`Who`] in words.
+    pub who: Option<String>,
+    /// Only of this kind.
+    pub what: Option<String>,
+    /// Not before that time.
+    pub since: Option<Timestamp>,
+    /// Before that time.
+    pub until: Option<Timestamp>,
+    /// Only with a smaller number, newest first.
+    pub before: Option<i64>,
+    /// Only with a greater number, oldest first.
+    pub after: Option<i64>,
+    /// At most this many.
+    pub limit: u32,
+}
+
 /// A row of the audit, but for its number and its hash. Serialized it is what the hash covers, so that the order of the fields
 /// must stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

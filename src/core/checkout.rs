@@ -204,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn each_cache_is_a_directory_of_its_own_that_its_tool_is_told() {
+        let told = |cache: Cache| cache.variables(Path::new("/c")).into_iter().map(|(key, value)| format!("{key}={}", value.display())).collect::<Vec<_>>();
+        assert_eq!(told(Cache::Cargo), ["CARGO_TARGET_DIR=/c/cargo"]);
+        assert_eq!(told(Cache::Npm), ["npm_config_cache=/c/npm"]);
+        assert_eq!(told(Cache::Pip), ["PIP_CACHE_DIR=/c/pip"]);
+        assert_eq!(told(Cache::Sccache), ["SCCACHE_DIR=/c/sccache", "RUSTC_WRAPPER=sccache"]);
+    }
+
+    #[test]
     fn sources_are_paths_and_urls_that_run_no_program() {
         for good in ["https://example.org/a.git", "ssh://git@example.org:22/a", "git@example.org:a/b.git", "file:///srv/a.git", "host:a"] {
             assert_eq!(good.parse(), Ok(Source::Url(good.to_owned())), "{good}");

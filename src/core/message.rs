@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -174,8 +175,20 @@ impl Message {
             budget: None,
             max_turns: None,
             schema: None,
+            terms: Arc::default(),
         }
     }
+}
+
+/// Which messages to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageQuery {
+    /// Only of or to this instance.
+    pub instance: Option<InstanceName>,
+    /// Only with a smaller number, newest first.
+    pub before: Option<MessageId>,
+    /// At most this many.
+    pub limit: u32,
 }
 
 /// How far a message has come on its way to one instance.

@@ -33,7 +33,7 @@ fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
         (Reason::AgentError, true) => Some((Duration::from_secs(30), 4)),
         // A remote that cannot be reached, a worktree that another process holds.
         (Reason::Worktree, true) => Some((Duration::from_secs(10), 4)),
-        // The same limit, time, budget or login would end it the same way.
+        // The same limit, time, budget or login would end it the same way; the last two are no attempts' ends.
         (
             Reason::AgentError
             | Reason::Oom
@@ -44,7 +44,9 @@ fn rule(reason: Reason, transient: bool) -> Option<(Duration, u32)> {
             | Reason::VerifyFailed
             | Reason::Worktree
             | Reason::Publish
-            | Reason::Locks,
+            | Reason::Locks
+            | Reason::Dependency
+            | Reason::Reported,
             _,
         ) => None,
     }
@@ -68,6 +70,8 @@ pub fn after(ended: &Ended, failures: u32, jitter: f64) -> Next {
     match ended {
         Ended::Succeeded | Ended::Cancelled => Next::Final,
         Ended::Limited { .. } | Ended::Interrupted => Next::Resume,
+        // Not the task's fault: its account is paused, and it waits for that.
+        Ended::Failed { reason: Reason::Auth, .. } => Next::Resume,
         Ended::Failed { reason, transient } => match rule(*reason, *transient) {
             Some((first, times)) if failures < times => Next::Again(first.mul_f64(f64::from(1u32 << failures.min(10)) * (1.0 + jitter.clamp(0.0, 1.0) / 4.0))),
             _ => Next::Final,
@@ -102,8 +106,7 @@ mod tests {
 
     #[test]
     fn what_would_fail_the_same_way_is_not_repeated() {
-        for reason in [Reason::Oom, Reason::Timeout, Reason::Auth, Reason::Budget, Reason::MemoryPressure, Reason::VerifyFailed, Reason::Publish, Reason::Locks]
-        {
+        for reason in [Reason::Oom, Reason::Timeout, Reason::Budget, Reason::MemoryPressure, Reason::VerifyFailed, Reason::Publish, Reason::Locks] {
             assert_eq!(after(&failed(reason, true), 0, 0.0), Next::Final);
         }
         assert_eq!(after(&failed(Reason::AgentError, false), 0, 0.0), Next::Final);
@@ -114,5 +117,6 @@ mod tests {
     fn interruptions_and_limits_do_not_count() {
         assert_eq!(after(&Ended::Interrupted, 99, 0.0), Next::Resume);
         assert_eq!(after(&Ended::Limited { until: None }, 99, 0.0), Next::Resume);
+        assert_eq!(after(&failed(Reason::Auth, false), 99, 0.0), Next::Resume, "the account is paused instead");
     }
 }

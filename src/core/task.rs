@@ -2,11 +2,13 @@
 
 use super::attempt::Reason;
 use super::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use super::terms::Terms;
 use super::usage::Usd;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest prompt, in bytes: the agent's command refuses more than ten megabytes on its standard input.
@@ -131,6 +133,8 @@ pub struct TaskSpec {
     pub max_turns: Option<u32>,
     /// The JSON schema that its result has to fit.
     pub schema: Option<serde_json::Value>,
+    /// On which terms it waits and starts.
+    pub terms: Arc<Terms>,
 }
 
 impl TaskSpec {
@@ -186,6 +190,8 @@ pub enum TaskState {
     Verifying(Placement),
     /// The work is committed and pushed.
     Publishing(Placement),
+    /// Somebody does it themselves; no runner is given it meanwhile.
+    Claimed(Claim),
     /// Done.
     Succeeded,
     /// Given up.
@@ -205,9 +211,20 @@ pub struct Placement {
     pub invocation: InvocationId,
 }
 
+/// Who does a task themselves: a person, or the agent of an instance beside its own tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Their name, for people.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// The instance whose agent it is, in which start of its unit: with that it ends.
+    pub agent: Option<(InstanceName, InvocationId)>,
+}
+
 impl TaskState {
     /// The stable names of all states, in the order of a task's life.
-    pub const NAMES: [&'static str; 8] = ["pending", "assigned", "running", "verifying", "publishing", "succeeded", "failed", "cancelled"];
+    pub const NAMES: [&'static str; 9] = ["pending", "assigned", "running", "verifying", "publishing", "claimed", "succeeded", "failed", "cancelled"];
 
     /// Whether nothing will happen to the task any more unless a person retries it.
     pub fn is_final(&self) -> bool {
@@ -222,6 +239,7 @@ impl TaskState {
             Self::Running(_) => "running",
             Self::Verifying(_) => "verifying",
             Self::Publishing(_) => "publishing",
+            Self::Claimed(_) => "claimed",
             Self::Succeeded => "succeeded",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
@@ -233,6 +251,14 @@ impl TaskState {
         match self {
             Self::Assigned(placement) | Self::Running(placement) | Self::Verifying(placement) | Self::Publishing(placement) => Some(placement),
             _ => None,
+        }
+    }
+
+    /// The start of an instance's unit with which the work on the task ends: of its runner, or of the agent that claimed it.
+    pub fn rests_on(&self) -> Option<(&InstanceName, &InvocationId)> {
+        match self {
+            Self::Claimed(claim) => claim.agent.as_ref().map(|(instance, invocation)| (instance, invocation)),
+            other => other.placement().map(|placement| (&placement.instance, &placement.invocation)),
         }
     }
 }
@@ -262,6 +288,42 @@ pub struct Task {
     pub budget: Option<Usd>,
     /// A person wants it ended.
     pub cancelling: bool,
+    /// On which terms it waits and starts.
+    pub terms: Arc<Terms>,
+    /// How it came to its end where no attempt tells: a dependency's end, the words of who had claimed it. Else empty.
+    pub note: String,
+    /// The memory that its instance has while it works on it, in bytes, since it has run out of it with less.
+    pub memory: Option<u64>,
+}
+
+impl Task {
+    /// A task as it enters the queue.
+    pub fn fresh(id: TaskId, spec: &TaskSpec, created: Timestamp) -> Self {
+        Self {
+            id,
+            target: spec.target.clone(),
+            kind: spec.kind.clone(),
+            created,
+            state: TaskState::Pending { not_before: spec.terms.not_before },
+            attempts: 0,
+            failures: 0,
+            home: None,
+            cost: Usd::default(),
+            budget: spec.budget,
+            cancelling: false,
+            terms: spec.terms.clone(),
+            note: String::new(),
+            memory: None,
+        }
+    }
+
+    /// The one instance that may take it, if it is bound: as asked for, or because its session lives there.
+    pub fn bound_to(&self) -> Option<&InstanceName> {
+        match &self.target {
+            Target::Instance(name) => Some(name),
+            Target::Any => self.home.as_ref(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +340,7 @@ mod tests {
             budget: None,
             max_turns: None,
             schema: None,
+            terms: Arc::default(),
         }
     }
 

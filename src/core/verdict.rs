@@ -93,7 +93,7 @@ pub fn judge(facts: &Facts) -> (Ended, String) {
         (AgentVerdict::Limited { until, text }, _) => (Ended::Limited { until: *until }, text.clone()),
         (AgentVerdict::Error { reason: Reason::Auth, transient, text }, _) => {
             let advice = credential_advice("NAME");
-            failed(Reason::Auth, *transient, format!("{text}; {advice}, reload clauded, restart the instance, and retry the task"))
+            failed(Reason::Auth, *transient, format!("{text}; {advice}, reload clauded and restart the instance"))
         }
         (AgentVerdict::Error { reason, transient, text }, _) => failed(*reason, *transient, text.clone()),
         (_, Some(Exit::Signal(number))) => failed(Reason::Lost, true, format!("signal {number} killed the agent from outside")),

@@ -2,9 +2,11 @@
 
 use super::hook::HookCommand;
 use super::lock::args::{Edit, LockCommand};
-use super::task::args::TaskCommand;
+use super::plan::args::Plan;
+use super::task::args::{Add, TaskCommand};
 use super::team::args::TeamCommand;
 use crate::core::ids::InstanceName;
+use crate::core::label::Label;
 use crate::core::limits::{CpuQuota, MemoryLimit, TasksMax, Weight};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -44,7 +46,7 @@ pub(super) struct Cli {
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Global {
-    /// How to print: tables for people, or the API's JSON unchanged; with json, errors too are JSON on standard error
+    /// How to print: tables for people, the API's JSON unchanged, or the same as YAML; with json and yaml, errors are JSON on standard error
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT", help_heading = "Global options")]
     pub(super) output: Format,
     /// Talk to the calling user's own clauded (clauded --user)
@@ -67,6 +69,7 @@ pub(super) struct Global {
 pub(super) enum Format {
     Table,
     Json,
+    Yaml,
 }
 
 /// What to do.
@@ -101,6 +104,13 @@ pub(super) enum Command {
     /// Say who may change which files
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Show on one screen which running tasks touch the same files and whether they merge, which tasks are free and can run side by
+    /// side, who holds which lock, and what changes together
+    #[command(
+        after_help = "Examples:\n  claudectl check\n  claudectl check --repository shop\n  claudectl check -o json | jq '.overlaps[] | select(.merge == \"conflict\")'\n\n\
+                      Exits with 0 also where there are conflicts: they are a forecast, and no failure."
+    )]
+    Check(super::check::CheckArgs),
     /// Open a file in $VISUAL or $EDITOR under a lock on it
     #[command(after_help = "Examples:\n  claudectl edit src/auth.rs\n  claudectl edit src/auth.rs --wait --reason 'by hand'")]
     Edit(Edit),
@@ -110,6 +120,27 @@ pub(super) enum Command {
     /// Bring teams of agents up and down
     #[command(subcommand)]
     Team(TeamCommand),
+    /// Have a team's boss split a goal into tasks for its members, and see to them
+    Plan(Box<Plan>),
+    /// Add tasks again and again by the clock
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Let nothing of the queue, an instance, a team, a group or an account start; what runs goes on
+    #[command(
+        after_help = "Examples:\n  claudectl pause --all --reason 'release day'\n  claudectl pause --group nightly\n  claudectl pause --instance feature-x\n\nIt stays so over restarts, until: claudectl resume"
+    )]
+    Pause(Pause),
+    /// Let something go on that is paused
+    #[command(
+        after_help = "Examples:\n  claudectl resume --all\n  claudectl resume --account claude    after its login is mended\n\nWhat is paused: claudectl status"
+    )]
+    Resume(ScopeArgs),
+    /// Prepare a git repository: a stanza in the configuration, the hook for people's own sessions, .gitignore
+    #[command(
+        after_help = "Examples:\n  claudectl init\n  claudectl init --verify 'make test' ~/src/shop\n  claudectl init --dry-run\n  claudectl init --name shop --url git@example.org:shop.git\n\n\
+                      It can be repeated: what is right stays as it is. Without clauded, or the right to ask it, the files alone are prepared;\nit then prints the stanza that is missing, and exits with 1. With --user the hook goes into .claude/settings.local.json,\nwhich is yours alone.\nThe next step: claudectl worktree add feature-x --repository shop"
+    )]
+    Init(super::init::args::Init),
     /// Show, make and remove the instances' worktrees
     #[command(subcommand)]
     Worktree(super::worktree::WorktreeCommand),
@@ -219,6 +250,77 @@ pub(super) struct Limit {
     /// Also write it into the configuration, so that it holds after a reboot
     #[arg(long)]
     pub(super) persist: bool,
+}
+
+/// `claudectl schedule …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ScheduleCommand {
+    /// Add a schedule: at each of its times it adds its task, unless the one before has not ended
+    #[command(
+        after_help = "Examples:\n  claudectl schedule add nightly --cron '0 3 * * *' --group nightly 'Update the dependencies and run the tests'\n  claudectl schedule add report --cron '0 9 * * MON-FRI' --timezone Europe/Berlin --specialty docs 'Write the report'\n\nA run that was missed while clauded was away is made up once at its start."
+    )]
+    Add(Box<ScheduleAdd>),
+    /// List schedules, with their next and last runs
+    #[command(after_help = "Examples:\n  claudectl schedule list")]
+    List,
+    /// Remove a schedule; the tasks that it has added stay
+    #[command(after_help = "Examples:\n  claudectl schedule remove nightly")]
+    Remove {
+        /// Its name
+        name: Label,
+    },
+    /// Run a schedule now
+    #[command(after_help = "Examples:\n  claudectl schedule run nightly")]
+    Run {
+        /// Its name
+        name: Label,
+    },
+}
+
+/// A new schedule.
+#[derive(Debug, Args)]
+pub(super) struct ScheduleAdd {
+    /// Its name
+    pub(super) name: Label,
+    /// When: minute, hour, day, month, weekday, as in crontab(5)
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) cron: String,
+    /// The time zone, such as Europe/Berlin [default: the host's]
+    #[arg(long, value_name = "ZONE")]
+    pub(super) timezone: Option<String>,
+    #[command(flatten)]
+    pub(super) task: Add,
+}
+
+/// What to pause, and why.
+#[derive(Debug, Args)]
+pub(super) struct Pause {
+    #[command(flatten)]
+    pub(super) scope: ScopeArgs,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+/// What is paused or goes on.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct ScopeArgs {
+    /// The whole queue
+    #[arg(long)]
+    pub(super) all: bool,
+    /// An instance: it takes nothing
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: Option<InstanceName>,
+    /// A team: none of its members takes anything
+    #[arg(long, value_name = "NAME")]
+    pub(super) team: Option<Label>,
+    /// A group of tasks: none of them starts
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<Label>,
+    /// An account: nobody who works under it takes anything
+    #[arg(long, value_name = "NAME")]
+    pub(super) account: Option<String>,
 }
 
 /// Which events.

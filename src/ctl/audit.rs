@@ -24,8 +24,8 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &args::Audit) ->
     rows.reverse();
     let mut after = rows.last().and_then(|row| row.get("seq")).and_then(serde_json::Value::as_i64);
     if !args.follow {
-        let text = if screen.json() { format!("{}\n", serde_json::Value::from(rows)) } else { table(screen, rows)? };
-        return screen.print(&text).map(|()| Outcome::Done);
+        let printed = if screen.data() { screen.value(&rows) } else { screen.print(&table(screen, rows)?) };
+        return printed.map(|()| Outcome::Done);
     }
     if after.is_none() {
         // Nothing that fits yet: from the end of all rows on.
@@ -35,7 +35,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &args::Audit) ->
     loop {
         for row in rows {
             after = row.get("seq").and_then(serde_json::Value::as_i64).unwrap_or(after);
-            screen.print(&if screen.json() { format!("{row}\n") } else { line(screen.style(), &typed(row)?) })?;
+            if screen.data() { screen.value(&row) } else { screen.print(&line(screen.style(), &typed(row)?)) }?;
         }
         // The answer comes when there is a row, or after a while with none.
         rows = decode(&client.whole(Method::GET, &format!("/api/v1/audit?limit={PAGE}&after={after}&wait=true{filter}"), None).await?)?;
@@ -45,7 +45,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &args::Audit) ->
 async fn verify(client: &Client, screen: &Screen) -> Result<Outcome, Failure> {
     let body = client.whole(Method::GET, "/api/v1/audit/check", None).await?;
     let check: AuditCheck = decode(&body)?;
-    if screen.json() {
+    if screen.data() {
         screen.body(&body)?;
     } else {
         screen.print(&verdict(&check))?;

@@ -197,7 +197,8 @@ fn token(global: &Global) -> Result<Option<SecretString>, Failure> {
     Ok(Some(text.trim().to_owned().into()))
 }
 
-fn user_name() -> Option<String> {
+/// The name of who is calling.
+pub(super) fn user_name() -> Option<String> {
     nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
 }
 

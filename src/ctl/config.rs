@@ -25,8 +25,8 @@ pub(super) fn check(screen: &Screen, global: &Global, file: Option<&Path>) -> Re
         Ok(_) => Vec::new(),
         Err(problems) => problems.to_string().lines().map(str::to_owned).collect(),
     };
-    if screen.json() {
-        screen.print(&format!("{}\n", serde_json::json!({ "file": paths.config, "problems": problems })))?;
+    if screen.data() {
+        screen.value(&serde_json::json!({ "file": paths.config, "problems": problems }))?;
     } else if problems.is_empty() {
         let there = if paths.config.exists() { "no problems" } else { "does not exist: defaults apply" };
         screen.print(&format!("{}: {there}\n", paths.config.display()))?;

@@ -54,7 +54,7 @@ async fn list(client: &Client, screen: &Screen, mut after: i64, lines: bool) -> 
         let full = page.len() >= PAGE as usize;
         let Some(last) = page.last() else { break };
         after = after.max(last.id);
-        if !screen.json() {
+        if !screen.data() {
             let text: String = page.iter().map(|event| render(screen.style(), event)).collect();
             screen.print(&text)?;
         } else if !full && all.is_empty() && !lines {
@@ -63,7 +63,7 @@ async fn list(client: &Client, screen: &Screen, mut after: i64, lines: bool) -> 
             return Ok(after);
         } else if lines {
             for value in decode::<Vec<serde_json::Value>>(&body)? {
-                screen.print(&format!("{value}\n"))?;
+                screen.value(&value)?;
             }
         } else {
             all.extend(decode::<Vec<serde_json::Value>>(&body)?);
@@ -72,8 +72,8 @@ async fn list(client: &Client, screen: &Screen, mut after: i64, lines: bool) -> 
             break;
         }
     }
-    if screen.json() && !lines {
-        screen.print(&format!("{}\n", serde_json::Value::from(all)))?;
+    if screen.data() && !lines {
+        screen.value(&all)?;
     }
     Ok(after)
 }
@@ -96,7 +96,7 @@ async fn last_id(client: &Client) -> Result<i64, Failure> {
 }
 
 fn print(screen: &Screen, data: &str, event: &Event) -> Result<(), Failure> {
-    if screen.json() { screen.print(&format!("{data}\n")) } else { screen.print(&render(screen.style(), event)) }
+    if screen.data() { screen.body(data.as_bytes()) } else { screen.print(&render(screen.style(), event)) }
 }
 
 /// One line: when, where, what.

@@ -41,7 +41,7 @@ fn past(verb: &str) -> &'static str {
 }
 
 fn report(screen: &Screen, name: &InstanceName, done: &str, body: &Bytes) -> Result<(), Failure> {
-    if screen.json() {
+    if screen.data() {
         return screen.body(body);
     }
     let outcome: api::Outcome = decode(body)?;

@@ -1,6 +1,6 @@
 //! `claudectl logs NAME`: the journal of an instance's unit, by journalctl.
 
-use super::args::Logs;
+use super::args::{Format, Logs};
 use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::output::Screen;
@@ -11,6 +11,9 @@ use std::process::Command;
 
 /// Becomes journalctl. With the process supervisor there is no journal: the runner's words are in the daemon's own log.
 pub(super) async fn run(client: &Client, screen: &Screen, args: &Logs) -> Result<Outcome, Failure> {
+    if screen.format() == Format::Yaml {
+        return Err(Failure::Usage("journalctl knows no YAML; ask for -o json, or for the lines as they are".to_owned()));
+    }
     // The journal can be read while clauded is down, so only an answer counts.
     let supervisor = client.read::<Health>("/api/v1/health").await.map(|h| h.supervisor).unwrap_or_default();
     if supervisor == "process" {
@@ -25,7 +28,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &Logs) -> Result
             args.name.unit()
         )));
     };
-    let arguments = arguments(args, client.user() || supervisor == "systemd-user", screen.json());
+    let arguments = arguments(args, client.user() || supervisor == "systemd-user", screen.data());
     let error = Command::new(&journalctl).args(arguments).exec();
     Err(Failure::Failed(format!("cannot run {}: {error}", journalctl.display())))
 }

@@ -37,7 +37,7 @@ pub(super) async fn help(client: &Client, screen: &Screen, args: &args::Help) ->
     // To an agent the answer comes as a message, whether it waits here or not.
     if args.no_wait || asked.from.is_some() {
         let task = asked.task.map(|id| format!(" as task {id}")).unwrap_or_default();
-        return if screen.json() { screen.body(&body) } else { screen.print(&format!("asked{task}; the answer comes as a message\n")) }.map(|()| Outcome::Done);
+        return if screen.data() { screen.body(&body) } else { screen.print(&format!("asked{task}; the answer comes as a message\n")) }.map(|()| Outcome::Done);
     }
     let progress = screen.progress();
     progress.say(&format!("message {}: waits for an answer", asked.id));
@@ -49,7 +49,7 @@ pub(super) async fn help(client: &Client, screen: &Screen, args: &args::Help) ->
     let answer = now.answers.first().copied().unwrap_or_default();
     let body = client.get(&format!("/api/v1/messages/{answer}")).await?;
     let answer: Message = decode(&body)?;
-    if screen.json() {
+    if screen.data() {
         screen.body(&body)?;
     } else {
         screen.print(&format!("{}\n", readable(&answer.text)))?;
@@ -73,12 +73,12 @@ fn manual(words: &[&str]) -> Option<String> {
 pub(super) async fn list(client: &Client, screen: &Screen, args: &args::Messages) -> Result<Outcome, Failure> {
     if let Some(id) = args.id {
         let body = client.get(&format!("/api/v1/messages/{id}")).await?;
-        let shown = if screen.json() { screen.body(&body) } else { screen.print(&detail(screen.style(), &decode(&body)?, Timestamp::now())) };
+        let shown = if screen.data() { screen.body(&body) } else { screen.print(&detail(screen.style(), &decode(&body)?, Timestamp::now())) };
         return shown.map(|()| Outcome::Done);
     }
     let instance = args.instance.as_ref().map(|name| format!("&instance={name}")).unwrap_or_default();
     let body = client.get(&format!("/api/v1/messages?limit={}{instance}", args.lines)).await?;
-    let shown = if screen.json() { screen.body(&body) } else { screen.print(&table(screen.style(), &decode::<Vec<Message>>(&body)?, Timestamp::now())) };
+    let shown = if screen.data() { screen.body(&body) } else { screen.print(&table(screen.style(), &decode::<Vec<Message>>(&body)?, Timestamp::now())) };
     shown.map(|()| Outcome::Done)
 }
 
@@ -93,7 +93,7 @@ fn text(given: &str) -> Result<String, Failure> {
 }
 
 fn sent(screen: &Screen, body: &Bytes) -> Result<Outcome, Failure> {
-    if screen.json() {
+    if screen.data() {
         screen.body(body)?;
     } else {
         screen.print(&format!("{}\n", decode::<Message>(body)?.id))?;

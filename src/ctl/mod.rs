@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod check;
 mod client;
 mod completions;
 mod config;
@@ -9,6 +10,7 @@ mod doctor;
 mod events;
 mod failure;
 mod hook;
+mod init;
 mod instance;
 mod lock;
 mod logs;
@@ -16,8 +18,11 @@ mod man;
 mod mcp;
 mod message;
 mod output;
+mod plan;
 mod program;
 mod quantity;
+mod queue;
+mod schedule;
 mod sse;
 mod status;
 mod task;
@@ -30,6 +35,7 @@ use clap::Parser;
 use client::Client;
 use failure::{Failure, Outcome};
 use output::Screen;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// The program `claudectl`. The exit codes are in `claudectl --help`.
@@ -39,6 +45,10 @@ pub fn run() -> ExitCode {
         Err(answer) => {
             // Help and versions come this way too, with code 0; whoever reads them may have gone (EPIPE).
             let _ = answer.print();
+            // Of a hook the status 2 is a verdict: it would stop the tool.
+            if is_hook(std::env::args_os()) && answer.exit_code() != 0 {
+                return ExitCode::FAILURE;
+            }
             return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2));
         }
     };
@@ -53,13 +63,18 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether the arguments are those of a hook, whatever else is wrong with them.
+fn is_hook(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-")).is_some_and(|command| command == "hook")
+}
+
 fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
     let global = &cli.global;
     // These need no daemon.
     match &cli.command {
         Command::Completions { shell } => return completions::run(screen, *shell),
         Command::Man { directory } => return man::run(directory),
-        Command::Hook(command) => return hook::run(global, *command),
+        Command::Hook(command) => return hook::run(global, command),
         Command::Config(ConfigCommand::Check { file }) => return config::check(screen, global, file.as_deref()),
         _ => {}
     }
@@ -77,11 +92,17 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Outcome, Failure> {
             Command::Stop(names) => instance::act(client, screen, "stop", &names).await,
             Command::Restart(names) => instance::act(client, screen, "restart", &names).await,
             Command::Limit(limit) => instance::limit(client, screen, &limit).await,
+            Command::Init(args) => init::run(client, screen, &args).await,
             Command::Worktree(command) => worktree::run(client, screen, command).await,
             Command::Task(command) => task::run(client, screen, command).await,
             Command::Lock(command) => lock::run(client, screen, command).await,
+            Command::Check(args) => check::run(client, screen, &args).await,
             Command::Edit(edit) => lock::edit::run(client, screen, edit).await,
             Command::Team(command) => team::run(client, screen, command).await,
+            Command::Plan(args) => plan::run(client, screen, *args).await,
+            Command::Schedule(command) => schedule::run(client, screen, command).await,
+            Command::Pause(args) => queue::pause(client, screen, &args).await,
+            Command::Resume(scope) => queue::resume(client, screen, &scope).await,
             Command::Events(args) => events::run(client, screen, &args).await,
             Command::Audit(args) => audit::run(client, screen, &args).await,
             Command::Send(args) => message::send(client, screen, &args).await,

@@ -1,4 +1,4 @@
-//! The only place that prints: tables, JSON, colour on a terminal alone, progress while waiting.
+//! The only place that prints: tables, JSON, YAML, colour on a terminal alone, progress while waiting.
 
 use super::args::Format;
 use super::failure::Failure;
@@ -121,6 +121,13 @@ impl Style {
     }
 }
 
+/// The YAML document that says the same as that JSON.
+fn yaml(json: &[u8]) -> Result<String, Failure> {
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|error| Failure::Failed(format!("an answer that is no JSON: {error}")))?;
+    let text = serde_saphyr::to_string(&value).map_err(|error| Failure::Failed(format!("cannot write it as YAML: {error}")))?;
+    Ok(format!("---\n{}\n", text.trim_end()))
+}
+
 /// Standard output and standard error.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -137,14 +144,19 @@ impl Screen {
         Self { format, style: Style { colour: terminal && !refused, dots: terminal, width } }
     }
 
+    /// What was asked for.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     /// How to draw on standard output.
     pub(super) fn style(&self) -> Style {
         self.style
     }
 
-    /// Whether the user wants JSON.
-    pub(super) fn json(&self) -> bool {
-        self.format == Format::Json
+    /// Whether the user wants data, as JSON or YAML.
+    pub(super) fn data(&self) -> bool {
+        self.format != Format::Table
     }
 
     /// Writes to standard output, at once.
@@ -152,11 +164,20 @@ impl Screen {
         self.bytes(text.as_bytes())
     }
 
-    /// Writes an answer of the API as it came, on a line of its own.
+    /// Writes an answer of the API, in JSON: as it came, on a line of its own; or as a YAML document of its own.
     pub(super) fn body(&self, body: &[u8]) -> Result<(), Failure> {
+        if self.format == Format::Yaml {
+            return self.print(&yaml(body)?);
+        }
         let mut line = body.trim_ascii_end().to_vec();
         line.push(b'\n');
         self.bytes(&line)
+    }
+
+    /// Writes data of our own in the same ways.
+    pub(super) fn value(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let body = serde_json::to_vec(value).map_err(|error| Failure::Failed(format!("cannot write it as JSON: {error}")))?;
+        self.body(&body)
     }
 
     fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
@@ -176,7 +197,7 @@ impl Screen {
     pub(super) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::ReaderGone => {}
-            _ if self.json() => {
+            _ if self.data() => {
                 let _ = writeln!(io::stderr().lock(), "{}", failure.json());
             }
             _ => self.note(&failure.to_string()),
@@ -185,7 +206,7 @@ impl Screen {
 
     /// A line that moves while something is waited for; on a terminal alone.
     pub(super) fn progress(&self) -> Progress {
-        let visible = io::stderr().is_terminal() && !self.json();
+        let visible = io::stderr().is_terminal() && !self.data();
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
@@ -250,6 +271,17 @@ mod tests {
         let plain = Style { colour: false, ..style }.table(&["NAME", "STATE", "X"], vec![vec!["a".into(), style.state("failed"), "1".into()]]);
         assert_eq!(coloured, "\x1b[1mNAME  STATE     X\x1b[0m\na     \x1b[31m● failed\x1b[0m  1\n");
         assert_eq!(plain, "NAME  STATE     X\na     ● failed  1\n");
+    }
+
+    #[test]
+    fn yaml_says_what_the_json_says() {
+        let all = serde_json::json!([
+            { "title": "no", "number": "1e3", "text": "two\nlines: # and more\n", "none": null, "empty": [], "nothing": {} },
+            { "deep": [{ "list": [[1, -2.5, true], "~", "", " a ", "- b", "c: d", "\u{1b}[0m"] }] },
+        ]);
+        let text = yaml(&serde_json::to_vec(&all).expect("JSON")).expect("YAML");
+        assert!(text.starts_with("---\n- ") && text.ends_with('\n'), "{text}");
+        assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&text).expect("YAML"), all, "{text}");
     }
 
     #[test]

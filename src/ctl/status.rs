@@ -3,7 +3,7 @@
 use super::client::{Client, decode};
 use super::failure::{Failure, Outcome};
 use super::output::{Screen, Style};
-use super::quantity::{age, bytes, clean, line, span};
+use super::quantity::{age, bytes, clean, dollars, line, span};
 use crate::core::ids::InstanceName;
 use crate::proto::api::{Cap, Health, Instance, InstanceDetail, Task};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, name: Option<&Instance
     match name {
         None => {
             let body = client.get("/api/v1/instances").await?;
-            if screen.json() {
+            if screen.data() {
                 screen.body(&body)?;
             } else {
                 let health = client.read("/api/v1/health").await?;
@@ -26,7 +26,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, name: Option<&Instance
         }
         Some(name) => {
             let body = client.get(&format!("/api/v1/instances/{name}")).await?;
-            if screen.json() {
+            if screen.data() {
                 screen.body(&body)?;
             } else {
                 let detail: InstanceDetail = decode(&body)?;
@@ -49,6 +49,15 @@ fn all(style: Style, instances: &[Instance], health: &Health, now: Timestamp) ->
     }
     for (account, until) in &health.holds {
         text.push_str(&format!("  usage limit of {}: tasks are held, the limit resets {}\n", clean(account), age(until, now)));
+    }
+    for pause in &health.pauses {
+        let what = if pause.kind == "all" { "the queue".to_owned() } else { format!("{} {}", clean(&pause.kind), clean(&pause.name)) };
+        let why = if pause.why.is_empty() { String::new() } else { format!(": {}", line(&pause.why, 300)) };
+        text.push_str(&format!("  {what} is paused by {}, {}{why}; {}\n", clean(&pause.by), age(&pause.since, now), clean(&pause.resume)));
+    }
+    let spent: f64 = health.spent_today_usd.values().sum();
+    if spent > 0.0 {
+        text.push_str(&format!("  spent today: {}\n", dollars(spent)));
     }
     text.push('\n');
     if instances.is_empty() {

@@ -10,9 +10,9 @@ use crate::proto::api::Health;
 pub(super) async fn run(client: &Client, screen: &Screen) -> Result<Outcome, Failure> {
     let own = env!("CARGO_PKG_VERSION");
     let health = client.read::<Health>("/api/v1/health").await;
-    if screen.json() {
+    if screen.data() {
         let daemon = health.as_ref().ok().map(|h| &h.version);
-        screen.print(&format!("{}\n", serde_json::json!({ "claudectl": own, "clauded": daemon })))?;
+        screen.value(&serde_json::json!({ "claudectl": own, "clauded": daemon }))?;
     } else {
         let daemon = health.as_ref().map_or_else(|_| "unknown".to_owned(), |h| format!("{} ({})", clean(&h.version), clean(&h.supervisor)));
         screen.print(&format!("claudectl {own}\nclauded   {daemon}\n"))?;

@@ -52,7 +52,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: WorktreeComma
         WorktreeCommand::Remove { name } => client.whole(Method::POST, &format!("/api/v1/worktrees/{name}/remove"), None).await?,
         WorktreeCommand::Gc { dry_run } => client.send(Method::POST, "/api/v1/worktrees/gc", &CollectWorktrees { dry_run: *dry_run }).await?,
     };
-    if screen.json() {
+    if screen.data() {
         screen.body(&body)?;
         return Ok(Outcome::Done);
     }

@@ -2,12 +2,12 @@
 //! its place, has to change that too. It is written a little after the rows, and so may be behind them, but never ahead.
 
 use crate::core::audit::{Actor, Chain, MISMATCH};
+use crate::platform::durable::{self, FileError};
 use crate::platform::store::{Batch, SqliteStore, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -64,23 +64,16 @@ pub(super) async fn keep(state: PathBuf, mut heads: watch::Receiver<Chain>) {
 /// Writes the head, durably. Where that fails, the one of before stays and still holds.
 pub(super) fn write(state: &Path, head: Chain) {
     let path = path(state);
-    let draft = path.with_extension("head.new");
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&serde_json::to_vec(&head)?)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(state)?.sync_all()
-    })();
-    if let Err(error) = written {
-        tracing::warn!("write {}: {error}; the audit's head of before stays", path.display());
+    let bytes = serde_json::to_vec(&head).map_err(|error| FileError::of("encode", &path)(error.into()));
+    if let Err(error) = bytes.and_then(|bytes| durable::write(&path, &bytes)) {
+        tracing::warn!("{error}; the audit's head of before stays");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::store::AuditFilter;
+    use crate::core::audit::AuditQuery;
 
     async fn add(store: &SqliteStore, what: &str) {
         let row = Actor::clauded().did(what, Timestamp::now());
@@ -88,7 +81,7 @@ mod tests {
     }
 
     async fn whats(store: &SqliteStore) -> Vec<String> {
-        let rows = store.audit(&AuditFilter { after: Some(0), limit: 100, ..AuditFilter::default() }).await.expect("read");
+        let rows = store.audit(&AuditQuery { after: Some(0), limit: 100, ..AuditQuery::default() }).await.expect("read");
         rows.into_iter().map(|row| row.entry.what).collect()
     }
 

@@ -9,7 +9,7 @@ use crate::core::checkout::Source;
 use crate::core::ids::{AttemptId, InstanceName};
 use crate::core::instance::Observation;
 use crate::core::lock::{
-    Acquired, Answer, Blocker, Bond, Effect, Lock, LockId, Locks, Mode, Owner, Pattern, REASON_MAX, Refusal, Request, Scope, TTL_MAX, Uncovered, WaitId,
+    Acquired, Answer, Blocker, Bond, Effect, Lock, LockId, Locks, Mode, Owner, Pattern, REASON_MAX, Refusal, Request, Scope, TTL_MAX, Uncovered, Wait, WaitId,
     describe,
 };
 use crate::core::queue::{Change, Queue};
@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 /// Where an answer goes, once it is durable.
 pub(super) type Reply = oneshot::Sender<Result<Said, Arc<StoreError>>>;
@@ -75,6 +76,8 @@ pub(super) struct Wanted {
     pub(super) ttl: Option<Duration>,
     /// The key by which a request that waits may be withdrawn.
     pub(super) wait: Option<u64>,
+    /// The number by which the caller finds such a request again.
+    pub(super) ticket: Option<Uuid>,
     /// Take it from whoever has it.
     pub(super) steal: bool,
 }
@@ -122,6 +125,7 @@ pub(super) enum No {
 
 struct Waiter {
     key: u64,
+    ticket: Option<Uuid>,
     reply: Reply,
 }
 
@@ -146,6 +150,12 @@ impl Desk {
     /// When [`tick`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         self.locks.next_wake()
+    }
+
+    /// The request that waits with that ticket.
+    pub(super) fn wait_of(&self, ticket: Uuid) -> Option<(WaitId, &Wait)> {
+        let (id, _) = self.waiters.iter().find(|(_, waiter)| waiter.ticket == Some(ticket))?;
+        self.locks.wait(*id).map(|wait| (*id, wait))
     }
 
     /// Tells everyone who waits that nothing was stored.
@@ -253,7 +263,7 @@ pub(super) fn follow(state: &mut State, now: Timestamp, turn: &mut Turn) {
                 effects.extend(locks.attempt_ended(instance, *attempt, go_on, now));
             }
             Change::Task(task) if task.state.is_final() => effects.extend(locks.task_ended(task.id, now)),
-            Change::Task(_) | Change::Attempt(_) => {}
+            Change::Task(_) | Change::Attempt(_) | Change::Pause(..) | Change::Spend(..) | Change::Raise(..) => {}
         }
     }
     turn.followed = turn.batch.changes.len();
@@ -292,7 +302,7 @@ fn acquire(wanted: Wanted, reply: Reply, state: &mut State, now: Timestamp, turn
     };
     let said = match (acquired, wanted.wait) {
         (Acquired::Waits(id), Some(key)) => {
-            desk.waiters.insert(id, Waiter { key, reply });
+            desk.waiters.insert(id, Waiter { key, ticket: wanted.ticket, reply });
             return desk.perform(effects, now, turn);
         }
         (Acquired::Created(id), _) => desk.held("created", id),

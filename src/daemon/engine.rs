@@ -4,27 +4,39 @@
 //! callers get the error, the runners' connections are closed (they come back and say everything again), and the queue is
 //! loaded anew from the store, which is the truth.
 
+mod act;
+mod input;
+
+pub(super) use input::{Input, Outbox};
+
 use super::desk::{self, Desk};
 use super::fleet::Fleet;
-use super::jobs::{Asker, Jobs};
-use super::mail::{self, Posted, Posting};
-use super::turn::{Action, LockCount, Look, Turn};
+use super::headway::Headway;
+use super::jobs::Jobs;
+use super::mail;
+use super::plans;
+use super::rules;
+use super::schedules::{self, Schedules};
+use super::sizes;
+use super::turn::{Look, Turn};
 use crate::config::Config;
-use crate::core::audit::{Actor, Entry};
-use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
+use crate::core::attempt::Reason;
+use crate::core::audit::Actor;
+use crate::core::ids::{AttemptId, InstanceName, TaskId};
 use crate::core::instance::ActiveState;
 use crate::core::message::{Effect, Post};
-use crate::core::queue::{self, Queue};
-use crate::core::task::{Task, TaskSpec, TaskState};
-use crate::core::usage::Usd;
+use crate::core::plan::Plans;
+use crate::core::queue::Queue;
 use crate::metrics::Metrics;
-use crate::platform::store::{SqliteStore, StoreError, StoredEvent, StoredWorktree};
+use crate::platform::cgroup;
+use crate::platform::store::{SqliteStore, StoreError, StoredWorktree};
 use crate::platform::units::UnitEvent;
 use crate::proto::api;
-use crate::proto::link::{Answer, Event, FromDaemon, Job, Progress, Work};
+use crate::proto::link::{Event, FromDaemon, Progress};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -37,126 +49,30 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How long to wait before a store that failed is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the loop takes.
-pub(super) enum Input {
-    /// A new task, checked.
-    Add(Box<TaskSpec>, oneshot::Sender<Result<TaskId, Arc<StoreError>>>),
-    /// End a task; `false` comes back if the queue does not have it.
-    Cancel(TaskId, oneshot::Sender<Result<bool, Arc<StoreError>>>),
-    /// Try an ended task again; `false` comes back if it has not ended.
-    Retry(Box<Task>, oneshot::Sender<Result<bool, Arc<StoreError>>>),
-    /// A message to be sent.
-    Post(Box<Posting>, Posted),
-    /// A runner is connected, and the events that it had spooled have been sent in before this.
-    Linked {
-        /// Who it is, as the kernel says, and what it runs.
-        hello: queue::Hello,
-        /// The way to it.
-        to: Outbox,
-    },
-    /// A spooled event of a runner.
-    Runner {
-        /// The instance, as the kernel says.
-        instance: InstanceName,
-        /// Whose usage limit it works under.
-        account: String,
-        /// The start of its unit.
-        invocation: InvocationId,
-        /// The event's number, for the acknowledgement.
-        seq: u64,
-        /// What happened.
-        event: Event,
-        /// The way to it.
-        to: Outbox,
-    },
-    /// How a runner's attempt is doing.
-    Progress(InstanceName, Progress),
-    /// A runner takes no more tasks.
-    Draining(InstanceName),
-    /// An instance is stopped for good.
-    Retired(InstanceName),
-    /// That connection of a runner is gone.
-    Unlinked(InstanceName, InvocationId, u64),
-    /// Have an instance's runner do something with its worktree.
-    Job(InstanceName, Job, Asker),
-    /// What came of it, by the question's number.
-    Answered(InstanceName, u64, Answer),
-    /// Give an instance no task, or tasks again: it is started for its worktree's sake.
-    Reserve(InstanceName, bool),
-    /// What is known of an instance's worktree now; `None` if it is gone.
-    Worktree(InstanceName, Option<StoredWorktree>),
-    /// The supervisor saw something.
-    Unit(UnitEvent),
-    /// A new configuration, checked.
-    Configure(Arc<Config>),
-    /// Something to keep and show that was done elsewhere, and its row in the audit.
-    Note(StoredEvent, Entry),
-    /// That is whose input it is; others are clauded's own, a runner's or the supervisor's.
-    By(Actor, Box<Input>),
-    /// Something about locks.
-    Lock(desk::Input),
-    /// Look at the state.
-    Ask(Look),
-}
-
-impl Input {
-    /// The connection that it came by, if its order among others of it matters.
-    fn connection(&self) -> Option<u64> {
-        match self {
-            Self::Linked { to, .. } | Self::Runner { to, .. } => Some(to.connection),
-            _ => None,
-        }
-    }
-
-    /// To whose account goes what follows from it.
-    fn actor(&self) -> Actor {
-        match self {
-            Self::Linked { hello: queue::Hello { instance, .. }, .. } | Self::Runner { instance, .. } => Actor::runner(instance.clone()),
-            Self::Unit(_) => Actor::supervisor(),
-            _ => Actor::clauded(),
-        }
-    }
-}
-
-/// The way to one runner: its connection's number, what is written to it, and the cord to pull.
-#[derive(Clone, Debug)]
-pub(super) struct Outbox {
-    /// Counts connections, so that an old one's end does not close a new one.
-    pub(super) connection: u64,
-    /// What is written to it, in order.
-    pub(super) send: mpsc::Sender<FromDaemon>,
-    /// Ends the connection; the runner comes back and says everything again.
-    pub(super) hang_up: Arc<Notify>,
-}
-
-impl Outbox {
-    /// Puts a message on the way. A runner that does not read is disconnected.
-    pub(super) fn tell(&self, message: FromDaemon) {
-        if self.send.try_send(message).is_err() {
-            tracing::warn!(connection = self.connection, "a runner does not read what it is told; its connection is closed");
-            self.hang_up.notify_one();
-        }
-    }
-}
-
 /// All that the loop knows.
 pub(super) struct State {
     /// The queue.
     pub(super) queue: Queue,
     /// The messages that are on their way.
     pub(super) post: Post,
+    /// The plans that are not over.
+    pub(super) plans: Plans,
     /// The instances as their supervisor sees them.
     pub(super) fleet: Fleet,
     /// The locks, and who waits for one.
     pub(super) desk: Desk,
     /// The configuration in force.
     pub(super) config: Arc<Config>,
+    /// What agents say of how they get on.
+    pub(super) headway: Headway,
     /// How running attempts are doing.
     pub(super) progress: BTreeMap<InstanceName, Progress>,
     /// The worktrees, as their runners told of them last.
     pub(super) worktrees: BTreeMap<InstanceName, StoredWorktree>,
     /// What is wrong with the store, if anything.
     pub(super) store_problem: Option<String>,
+    /// The schedules.
+    pub(super) schedules: Schedules,
 }
 
 impl State {
@@ -194,6 +110,10 @@ pub(super) struct Engine {
     given: BTreeMap<InstanceName, (AttemptId, Instant)>,
     last_event: i64,
     unsettled: bool,
+    /// Where cgroup v2 is mounted.
+    cgroups: Option<PathBuf>,
+    /// To the loop that sets limits.
+    limits: mpsc::UnboundedSender<sizes::Order>,
 }
 
 impl Engine {
@@ -208,22 +128,37 @@ impl Engine {
         events: broadcast::Sender<api::Event>,
         logs: Arc<Notify>,
         watchdog: Option<Duration>,
+        limits: mpsc::UnboundedSender<sizes::Order>,
     ) -> Result<Self, StoreError> {
         let mut fleet = Fleet::new();
-        let (queue, post) = load(&store, &mut fleet).await?;
+        let (queue, post, plans) = load(&store, &config, &mut fleet).await?;
         let last_event = store.last_event().await?.map_or(0, |(id, _)| id);
         let desk = Desk::load(&store).await?;
         let worktrees = store.worktrees().await?.into_iter().collect();
-        let state = State { queue, post, fleet, desk, config, progress: BTreeMap::new(), worktrees, store_problem: None };
+        let schedules = Schedules::load(store.schedules().await?, Timestamp::now());
+        let state = State {
+            queue,
+            post,
+            plans,
+            fleet,
+            desk,
+            config,
+            headway: Headway::default(),
+            progress: BTreeMap::new(),
+            worktrees,
+            store_problem: None,
+            schedules,
+        };
         let (runners, cut, given) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Ok(Self { state, store, metrics, events, logs, watchdog, runners, jobs: Jobs::default(), cut, given, last_event, unsettled: false })
+        let (jobs, cgroups) = (Jobs::default(), cgroup::mount());
+        Ok(Self { state, store, metrics, events, logs, watchdog, runners, jobs, cut, given, last_event, unsettled: false, cgroups, limits })
     }
 
     /// Runs until every sender of inputs is gone.
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let now = Timestamp::now();
-            let wakes = [self.state.queue.next_wake(), self.state.post.next_wake(), self.state.desk.next_wake()];
+            let wakes = [self.state.queue.next_wake(now), self.state.post.next_wake(), self.state.desk.next_wake(), self.state.schedules.next()];
             let wake = wakes.into_iter().flatten().min().map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_AT_CLOCK));
             let retry = self.unsettled.then_some(STORE_PAUSE);
             let pause = [wake, retry, self.watchdog.map(|w| w / 2)].into_iter().flatten().min();
@@ -235,8 +170,12 @@ impl Engine {
             let mut turn = Turn::default();
             if std::mem::take(&mut self.unsettled) {
                 self.state.fleet.settle(&mut self.state.queue, now, &mut turn);
+                turn.effects(self.state.queue.limits(), now);
             }
+            sizes::look(&mut self.state, self.cgroups.as_deref());
+            super::capacity::look(&mut self.state, self.cgroups.as_deref(), now);
             turn.effects(self.state.queue.tick(now), now);
+            schedules::run_due(&mut self.state, now, &mut turn);
             desk::tick(&mut self.state, now, &mut turn);
             desk::follow(&mut self.state, now, &mut turn);
             let mut taken = 0;
@@ -246,6 +185,7 @@ impl Engine {
                 taken += 1;
                 next = if taken < TURN_MAX { inputs.try_recv().ok() } else { None };
             }
+            plans::settle(&mut self.state, now, &mut turn);
             mail::settle(&mut self.state, now, &mut turn);
             if let Err(failed) = self.carry_out(turn, now, begun).await {
                 self.start_over(failed).await;
@@ -268,7 +208,15 @@ impl Engine {
         match input {
             // Nobody acts for another.
             Input::By(..) => {}
-            Input::Add(spec, reply) => turn.add(*spec, now, reply),
+            Input::Add(additions, reply) => {
+                let mut after = additions.specs.iter().flat_map(|(spec, _)| &spec.terms.after);
+                if after.all(|needed| state.queue.knows(*needed) || additions.ended.contains(needed)) {
+                    turn.add(*additions, now, reply);
+                } else {
+                    turn.reply(reply, None);
+                }
+            }
+            Input::Decide(decide) => decide(state, now, turn),
             Input::Cancel(id, reply) => {
                 let (found, effects) = state.queue.cancel(id, now);
                 if found {
@@ -283,7 +231,7 @@ impl Engine {
                     turn.audit("task-retried", now, |entry| entry.of_task(Some(task.id)));
                     turn.note("task-retried", None, Some(task.id), "put back into the queue".to_owned(), None, now);
                 }
-                turn.effects(state.queue.retry(*task), now);
+                turn.effects(state.queue.retry(*task, now), now);
                 turn.reply(reply, ended);
             }
             Input::Post(posting, reply) => mail::post(state, *posting, reply, now, turn),
@@ -331,17 +279,21 @@ impl Engine {
                             state.worktrees.insert(instance.clone(), seen.clone());
                             turn.batch.worktrees.push((instance.clone(), Some(seen)));
                         }
+                        if matches!(report.ended.reason(), Some(Reason::Oom | Reason::MemoryPressure)) {
+                            sizes::look_at(state, self.cgroups.as_deref(), &instance);
+                        }
                         turn.effects(state.queue.finished(&instance, &account, attempt, &report, now), now);
                     }
                 }
                 turn.tell(to, FromDaemon::Ack { seq });
             }
             Input::Progress(instance, progress) => {
+                turn.effects(state.queue.costs(&instance, progress.attempt, progress.usage.cost, now), now);
                 state.progress.insert(instance, progress);
                 self.logs.notify_waiters();
             }
             Input::Draining(instance) => state.queue.draining(&instance),
-            Input::Retired(instance) => turn.effects(state.queue.retired(&instance), now),
+            Input::Retired(instance) => turn.effects(state.queue.retired(&instance, now), now),
             Input::Unlinked(instance, invocation, connection) => {
                 self.cut.remove(&connection);
                 if self.runners.get(&instance).is_some_and(|to| to.connection == connection) {
@@ -353,10 +305,10 @@ impl Engine {
             Input::Job(instance, job, asker) => self.jobs.ask(instance.clone(), job, asker, self.runners.get(&instance)),
             Input::Answered(instance, id, answer) => self.jobs.answered(&instance, id, answer),
             Input::Reserve(instance, on) => {
-                if !on {
+                turn.effects(state.queue.reserve(&instance, on, now), now);
+                if !state.queue.is_reserved(&instance) {
                     self.jobs.forget(&instance);
                 }
-                turn.effects(state.queue.reserve(&instance, on), now);
             }
             Input::Worktree(instance, seen) => {
                 match &seen {
@@ -365,14 +317,21 @@ impl Engine {
                 }
                 turn.batch.worktrees.push((instance, seen));
             }
-            Input::Unit(event) => state.fleet.take(event, &mut state.queue, now, turn),
+            Input::Unit(event) => {
+                let all_seen = event == UnitEvent::CaughtUp;
+                state.fleet.take(event, &mut state.queue, now, turn);
+                sizes::look(state, self.cgroups.as_deref());
+                turn.effects(state.queue.look_again(now), now);
+                if all_seen {
+                    // What was under way when clauded ended, or when the supervisor was out of reach.
+                    turn.effects(state.queue.limits(), now);
+                }
+            }
+            Input::Limited(instance, attempt, back, outcome) => turn.effects(state.queue.limited(&instance, attempt, back, &outcome, now), now),
             Input::Configure(config) => {
                 turn.note("config-reloaded", None, None, "a new configuration is in force".to_owned(), None, now);
+                turn.effects(state.queue.configure(rules::of(&config), now), now);
                 state.config = config;
-            }
-            Input::Note(event, row) => {
-                turn.batch.events.push(event);
-                turn.batch.audit.push(row);
             }
             Input::Lock(input) => desk::take(input, state, now, turn),
             Input::Ask(look) => turn.looks.push(look),
@@ -387,26 +346,34 @@ impl Engine {
         let noted = !turn.batch.events.is_empty() || !turn.batch.add.is_empty();
         let mut second = Turn::default();
         if !turn.batch.is_empty() {
-            let (begun, queue, post) = (Instant::now(), &mut self.state.queue, &mut self.state.post);
+            let (begun, State { queue, post, plans, .. }) = (Instant::now(), &mut self.state);
             let follow = |ids: &[TaskId]| {
-                let mut adders = turn.adders.drain(..);
-                for (id, (spec, at)) in ids.iter().zip(&turn.batch.add) {
-                    second.actor = adders.next().unwrap_or_default();
+                let adders: BTreeMap<TaskId, Actor> = ids.iter().copied().zip(turn.adders.drain(..)).collect();
+                for (id, (spec, _)) in ids.iter().zip(&turn.batch.add) {
+                    second.actor = adders.get(id).cloned().unwrap_or_default();
                     let details = json!({"title": spec.title, "type": spec.kind.as_str()});
                     let target = spec.target.instance();
                     second.audit("task-added", now, |entry| entry.of_task(Some(*id)).of_instance(target).with(&details));
                     second.note("task-added", None, Some(*id), spec.title.clone(), None, now);
-                    second.effects(queue.added(fresh(*id, spec, *at)), now);
+                }
+                for effect in queue.added_many(Turn::fresh(&turn.batch, ids), now) {
+                    second.actor = effect.task().and_then(|id| adders.get(&id)).cloned().unwrap_or_default();
+                    second.effects(vec![effect], now);
                 }
                 mail::queued(post, &turn.errands, ids, now, &mut second);
+                plans::numbered(plans, queue, &turn.planned, ids, now, &mut second);
                 std::mem::take(&mut second.batch)
             };
             match self.store.commit_with(&turn.batch, follow).await {
                 Ok(ids) => {
                     self.metrics.store_commit(begun.elapsed());
                     self.state.store_problem = None;
-                    for (id, reply) in ids.into_iter().zip(turn.adds.drain(..)) {
-                        let _ = reply.send(Ok(id));
+                    for (name, place) in &turn.scheduled {
+                        ids.get(*place).into_iter().for_each(|id| self.state.schedules.ran(name, *id));
+                    }
+                    let mut ids = ids.into_iter();
+                    for (count, reply) in turn.adds.drain(..) {
+                        let _ = reply.send(Ok(Some(ids.by_ref().take(count).collect())));
                     }
                 }
                 Err(error) => {
@@ -416,6 +383,7 @@ impl Engine {
                 }
             }
         }
+        self.state.queue.committed();
         for reply in turn.replies.drain(..) {
             reply(Ok(()));
         }
@@ -430,82 +398,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Does what has been committed in the turn that began then.
-    async fn act(&mut self, actions: Vec<Action>, began: Instant) {
-        for action in actions {
-            match action {
-                Action::Tell(to, message) => to.tell(message),
-                Action::Say(instance, message) => {
-                    if let Some(to) = self.runners.get(&instance) {
-                        to.tell(message);
-                    }
-                }
-                Action::End(instance, attempt) => {
-                    if let Some(to) = self.runners.get(&instance) {
-                        to.tell(FromDaemon::End { attempt });
-                    }
-                }
-                Action::Ended(instance, kind, ended) => {
-                    self.metrics.task_ended(&instance, &kind, &ended);
-                    self.logs.notify_waiters();
-                }
-                Action::Lock(LockCount::Waited(time, granted)) => self.metrics.lock_waited(time, granted),
-                Action::Lock(LockCount::Refused(cause)) => self.metrics.lock_refused(cause),
-                Action::Used(instance, kind, report, waited) => self.metrics.task_used(&instance, &kind, &report, waited),
-                Action::Restarted(instance, cause) => self.metrics.restart(&instance, &cause),
-                Action::Run { placement, resume } => {
-                    let Some(to) = self.runners.get(&placement.instance) else { continue };
-                    match self.work(placement.attempt, &placement.instance, resume).await {
-                        Ok(work) => {
-                            self.given.insert(placement.instance.clone(), (placement.attempt, began));
-                            to.tell(FromDaemon::Run(Box::new(work)));
-                        }
-                        Err(error) => {
-                            // It stays assigned, and is given out again when the runner comes back.
-                            tracing::error!(task = placement.attempt.task.0, "cannot give task {} out: {error}", placement.attempt.task);
-                            to.hang_up.notify_one();
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// All that the runner needs to run an attempt.
-    async fn work(&self, attempt: AttemptId, instance: &InstanceName, resume: bool) -> anyhow::Result<Work> {
-        let stored = self.store.task(attempt.task).await?.ok_or_else(|| anyhow::anyhow!("it is not in the store"))?;
-        let resume = if resume { self.store.last_session(attempt.task, instance).await? } else { None };
-        let config = &self.state.config;
-        let profile = config.profile_of(instance).ok_or_else(|| anyhow::anyhow!("there is no profile {:?}", config.instance(instance).profile))?;
-        let title = stored.spec.title;
-        Ok(Work {
-            attempt,
-            prompt: stored.spec.prompt,
-            resume,
-            timeout: stored.spec.timeout.unwrap_or(config.defaults.task_timeout),
-            budget: stored.spec.budget.map(|b| b - stored.task.cost),
-            max_turns: stored.spec.max_turns,
-            schema: stored.spec.schema,
-            profile,
-            checkout: super::checkout::of(config, instance, attempt.task, &stored.task.kind, &title).map(Box::new),
-            title,
-        })
-    }
-
-    /// Tells the listeners what was stored, with the numbers that the store gave.
-    async fn publish(&mut self) {
-        match self.store.events_after(self.last_event, 1000).await {
-            Ok(events) => {
-                for event in events {
-                    self.last_event = event.id;
-                    // Nobody may be listening.
-                    let _ = self.events.send(super::view::event(event));
-                }
-            }
-            Err(error) => tracing::warn!("cannot read events back: {error}"),
-        }
-    }
-
     /// After a commit that failed: the store is the truth, everyone says everything again.
     async fn start_over(&mut self, Failed { error, looks, part }: Failed) {
         tracing::error!("nothing was stored: {error}");
@@ -516,8 +408,16 @@ impl Engine {
             self.cut.insert(to.connection);
         }
         self.state.desk.give_up(&error);
-        ((self.state.queue, self.state.post), self.state.desk) = loop {
-            let loaded = async { Ok((load(&self.store, &mut self.state.fleet).await?, Desk::load(&self.store).await?)) };
+        ((self.state.queue, self.state.post, self.state.plans), self.state.desk, self.state.schedules) = loop {
+            let loaded = async {
+                let (queue, post, plans) = load(&self.store, &self.state.config, &mut self.state.fleet).await?;
+                // The verbs that have reserved an instance know nothing of this, and go on.
+                Ok((
+                    (queue.in_place_of(&self.state.queue), post, plans),
+                    Desk::load(&self.store).await?,
+                    Schedules::load(self.store.schedules().await?, Timestamp::now()),
+                ))
+            };
             match loaded.await {
                 Ok(loaded) => break loaded,
                 Err(error) => {
@@ -550,33 +450,17 @@ struct Failed {
     part: Vec<Outbox>,
 }
 
-/// The queue and the post as the store has them; the fleet is told what was told of it.
-async fn load(store: &SqliteStore, fleet: &mut Fleet) -> Result<(Queue, Post), StoreError> {
+/// The queue, the post and the plans as the store has them; the fleet is told what was told of it.
+async fn load(store: &SqliteStore, config: &Config, fleet: &mut Fleet) -> Result<(Queue, Post, Plans), StoreError> {
     fleet.recall(store.restarts().await?, store.marks().await?);
-    Ok((Queue::load(store.live_tasks().await?, store.holds().await?), store.post().await?))
+    let (last, plans) = store.live_plans().await?;
+    Ok((Queue::load(store.queue().await?, rules::of(config)), store.post().await?, Plans::load(last, plans)))
 }
 
 async fn sleep_for(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A task as it enters the queue.
-fn fresh(id: TaskId, spec: &TaskSpec, now: Timestamp) -> Task {
-    Task {
-        id,
-        target: spec.target.clone(),
-        kind: spec.kind.clone(),
-        created: now,
-        state: TaskState::Pending { not_before: None },
-        attempts: 0,
-        failures: 0,
-        home: None,
-        cost: Usd::default(),
-        budget: spec.budget,
-        cancelling: false,
     }
 }
 

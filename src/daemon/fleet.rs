@@ -162,10 +162,10 @@ impl Fleet {
         }
         let gone: Vec<_> = queue
             .tasks()
-            .filter_map(|task| task.state.placement())
-            .filter(|placement| self.seen.get(&placement.instance).and_then(Observation::running) != Some(&placement.invocation))
-            .filter(|placement| !is_linked(queue, &placement.instance, Some(&placement.invocation)))
-            .map(|placement| (placement.instance.clone(), placement.invocation.clone()))
+            .filter_map(|task| task.state.rests_on())
+            .filter(|(instance, invocation)| self.seen.get(*instance).and_then(Observation::running) != Some(invocation))
+            .filter(|(instance, invocation)| !is_linked(queue, instance, Some(invocation)))
+            .map(|(instance, invocation)| (instance.clone(), invocation.clone()))
             .collect();
         for (name, invocation) in gone {
             turn.effects(queue.invocation_over(&name, &invocation, false, DETAIL, now), now);
@@ -194,7 +194,8 @@ mod tests {
     use super::*;
 
     use crate::core::ids::{AttemptId, TaskId};
-    use crate::core::queue::Hello;
+    use crate::core::pool::Rules;
+    use crate::core::queue::{Hello, Stored};
     use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
     use crate::core::usage::Usd;
 
@@ -255,8 +256,12 @@ mod tests {
                 cost: Usd(0),
                 budget: None,
                 cancelling: false,
+                terms: Default::default(),
+                note: String::new(),
+                memory: None,
             };
-            Self { fleet: Fleet::new(), queue: Queue::load([task], []) }
+            let stored = Stored { tasks: vec![task], ..Stored::default() };
+            Self { fleet: Fleet::new(), queue: Queue::load(stored, Rules::default()) }
         }
 
         /// What is told of that, as `KIND NAME` or `KIND NAME: CAUSE`.

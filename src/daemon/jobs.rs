@@ -22,12 +22,16 @@ pub(super) struct Jobs {
 impl Jobs {
     /// Asks a runner, now or when it connects.
     pub(super) fn ask(&mut self, instance: InstanceName, job: Job, asker: Asker, runner: Option<&Outbox>) {
+        // Who has waited for long enough is gone; a runner that answers nothing does not fill the list.
+        self.asked.retain(|_, (_, asker)| !asker.is_closed());
         match runner {
             Some(runner) => {
                 self.last += 1;
                 runner.tell(FromDaemon::Ask { id: self.last, job });
                 self.asked.insert(self.last, (instance, asker));
             }
+            // What runs there is asked about, and nothing does: a later one is another question.
+            None if job.only_looks() => drop(asker),
             None => self.waiting.entry(instance).or_default().push((job, asker)),
         }
     }

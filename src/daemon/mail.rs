@@ -60,7 +60,7 @@ pub(super) fn post(state: &mut State, Posting { mut draft, route }: Posting, rep
         Route::To(text) => named(state, &text, from.as_ref()).and_then(|to| state.post.send(draft, &to, Uuid::new_v4, now)),
         Route::All => running(state, from.as_ref(), |_| true).and_then(|to| state.post.send(draft, &to, Uuid::new_v4, now)),
         Route::Free(specialty, patience) => {
-            let fits = |name: &InstanceName| specialty.as_deref().is_none_or(|specialty| is_good_at(&state.config, name, specialty));
+            let fits = |name: &InstanceName| specialty.as_deref().is_none_or(|specialty| is_good_at(state, name, specialty));
             let found = running(state, from.as_ref(), fits).map_err(|refused| match (refused, &specialty) {
                 (Refused::Nobody(_), Some(specialty)) => Refused::Nobody(format!(" with the specialty {specialty:?}")),
                 (refused, _) => refused,
@@ -102,9 +102,11 @@ fn running(state: &State, from: Option<&InstanceName>, fits: impl Fn(&InstanceNa
     if found.is_empty() { Err(Refused::Nobody(String::new())) } else { Ok(found) }
 }
 
-/// Whether an instance has that specialty: its profile is called so, or a part of its name is.
-fn is_good_at(config: &Config, name: &InstanceName, specialty: &str) -> bool {
-    config.instance(name).profile == specialty || name.as_str().split('-').any(|part| part == specialty)
+/// Whether an instance has that specialty: it is one of its own, its profile is called so, or a part of its name is.
+fn is_good_at(state: &State, name: &InstanceName, specialty: &str) -> bool {
+    state.queue.rules().member(name).specialties.iter().any(|own| own.as_str() == specialty)
+        || state.config.instance(name).profile == specialty
+        || name.as_str().split('-').any(|part| part == specialty)
 }
 
 /// Moves everything as far as it goes, at the end of a turn.
@@ -151,13 +153,16 @@ fn ending(queue: &Queue, turn: &Turn, task: TaskId) -> Option<Ending> {
     if queue.task(task).is_some() {
         return None;
     }
-    let state = turn.batch.changes.iter().rev().find_map(|change| match change {
-        queue::Change::Task(changed) if changed.id == task => Some(&changed.state),
+    let last = turn.batch.changes.iter().rev().find_map(|change| match change {
+        queue::Change::Task(changed) if changed.id == task => Some(changed),
         _ => None,
     });
+    let (state, note) = (last.map(|task| &task.state), last.map_or("", |task| task.note.trim()));
     let report = turn.batch.changes.iter().rev().find_map(|change| reported(change, task)).map(|(_, report)| report);
     Some(match (state, report) {
         (Some(TaskState::Succeeded), Some(report)) if !report.text.trim().is_empty() => Ending { succeeded: true, text: readable(&report.text) },
+        // Who had claimed the question has answered it themselves.
+        (Some(TaskState::Succeeded), None) if !note.is_empty() => Ending { succeeded: true, text: readable(note) },
         (Some(TaskState::Succeeded), _) => Ending { succeeded: false, text: "the one who was asked had nothing to say".to_owned() },
         (Some(TaskState::Cancelled), _) => Ending { succeeded: false, text: "the question was cancelled".to_owned() },
         (Some(TaskState::Failed(reason)), _) => Ending { succeeded: false, text: format!("the one who was asked has failed ({reason})") },
@@ -196,9 +201,7 @@ fn effects(turn: &mut Turn, queue: &mut Queue, effects: Vec<Effect>, now: Timest
 }
 
 fn errand(turn: &mut Turn, spec: crate::core::task::TaskSpec, message: &Arc<Message>, to: &InstanceName, until: Option<Timestamp>, now: Timestamp) {
-    let at = turn.batch.add.len();
-    // Nobody waits for its number but the post.
-    turn.add(spec, now, oneshot::channel().0);
+    let at = turn.add_one(spec, now);
     turn.errands.push(Errand { at, message: message.clone(), to: to.clone(), until });
 }
 

@@ -2,19 +2,26 @@
 
 pub mod args;
 mod audit;
+mod capacity;
 mod checkout;
 mod desk;
 mod engine;
 mod fleet;
+mod forecast;
+mod headway;
 mod identity;
 mod jobs;
 mod launch;
 mod link;
 mod log;
 mod mail;
+mod plans;
 mod retire;
+mod rules;
 mod runners;
+mod schedules;
 mod scrape;
+mod sizes;
 mod sockets;
 mod start;
 mod turn;

@@ -4,6 +4,7 @@
 use crate::core::ids::InstanceName;
 use crate::core::instance::Observation;
 use crate::platform::cgroup;
+use crate::platform::proc::Stat;
 use crate::platform::units::UnitEvent;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
@@ -67,7 +68,7 @@ impl Runners {
         let mut next = Some(pid);
         let line = std::iter::from_fn(|| {
             let this = next.filter(|pid| *pid > 1)?;
-            next = parent(this);
+            next = Stat::of(this).map(|stat| stat.parent);
             Some(this)
         });
         line.take(GENERATIONS).find_map(|pid| runners.iter().find(|(_, runner)| runner.pid == pid).map(|(name, _)| name.clone()))
@@ -77,12 +78,6 @@ impl Runners {
 /// Whether a cgroup's path is another's or below it.
 fn is_below(path: &str, group: &str) -> bool {
     path.trim_start_matches('/').strip_prefix(group.trim_start_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// A process's parent (proc(5), `stat`: the name in parentheses may hold anything, so what follows the last one counts).
-fn parent(pid: u32) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::task::TaskState;
 use crate::core::team::TeamName;
-use crate::metrics::{InstanceSample, Snapshot};
+use crate::metrics::{InstanceSample, QueueSample, Snapshot};
 use crate::platform::cgroup::Group;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,26 @@ pub(super) fn snapshot(state: &State, mount: Option<&Path>, supervisor: &'static
         locks: state.desk.locks.iter().len(),
         lock_waits: state.desk.locks.waits().len(),
         holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until)).collect(),
+        queue: queue(state, Timestamp::now()),
     }
+}
+
+/// What keeps tasks from starting, and what they have cost today.
+fn queue(state: &State, now: Timestamp) -> QueueSample {
+    let mut pauses = BTreeMap::new();
+    for (scope, _) in state.queue.pauses() {
+        *pauses.entry(scope.kind()).or_default() += 1;
+    }
+    // Of the configured groups alone: anyone may make up others.
+    let mut groups: BTreeMap<String, (u64, u64)> = state.config.queue.groups.keys().map(|name| (name.to_string(), (0, 0))).collect();
+    if !groups.is_empty() {
+        for task in state.queue.tasks() {
+            let Some((pending, at_work)) = task.terms.group.as_ref().and_then(|group| groups.get_mut(group.as_str())) else { continue };
+            *(if matches!(task.state, TaskState::Pending { .. }) { pending } else { at_work }) += 1;
+        }
+    }
+    let spent = state.queue.spent_today(now).into_iter().map(|(name, cost)| (name.to_string(), cost.dollars())).collect();
+    QueueSample { waiting: state.queue.waiting(now), pauses, groups, spent }
 }
 
 /// Adds the counts of ended tasks; of those that have not ended the queue knows better.

@@ -2,12 +2,13 @@
 
 use super::args::Args;
 use super::engine::{Engine, Input};
+use super::forecast::Forecasts;
 use super::identity::Identity;
 use super::log::Logs;
 use super::runners::Runners;
 use super::sockets::{Sockets, token};
 use super::verbs::Verbs;
-use super::{audit, launch, link, retire};
+use super::{audit, launch, link, retire, sizes};
 use crate::config::{Config, Paths, Problems, Supervisor};
 use crate::core::audit::Actor;
 use crate::core::ids::InstanceName;
@@ -168,7 +169,8 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let (events, _) = broadcast::channel(EVENTS);
     let log_grew = Arc::new(Notify::new());
     let watchdog = sd_notify::watchdog_enabled();
-    let engine = Engine::new(store.clone(), config.clone(), metrics.clone(), events.clone(), log_grew.clone(), watchdog).await?;
+    let (limits, orders) = mpsc::unbounded_channel();
+    let engine = Engine::new(store.clone(), config.clone(), metrics.clone(), events.clone(), log_grew.clone(), watchdog, limits).await?;
 
     // Before there are new events, whose times may be wrong.
     let last = store.last_event().await?.map_or_else(Timestamp::now, |(_, at)| at);
@@ -204,6 +206,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
 
     let require_token = Arc::new(AtomicBool::new(config.metrics.require_token));
     let closing = store.clone();
+    tokio::spawn(sizes::perform(orders, units.clone(), inputs.clone()));
     tokio::spawn(retire::watch(inputs.clone(), units.clone(), events.subscribe()));
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
@@ -217,6 +220,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
         cgroups: cgroup::mount(),
         identity: identity.clone(),
         persisting: tokio::sync::Mutex::default(),
+        forecasts: Forecasts::new(inputs.clone()),
     });
     let who = identity.clone();
     let server = http::Server {

@@ -2,15 +2,19 @@
 
 use super::engine::{Outbox, State};
 use super::mail::Errand;
+use super::plans::Expected;
 use crate::core::attempt::{Ended, Report};
 use crate::core::audit::{Actor, Entry};
 use crate::core::ids::{InstanceName, InvocationId, TaskId};
+use crate::core::label::Label;
 use crate::core::queue::Effect;
-use crate::core::task::{Placement, TaskSpec, TaskType};
+use crate::core::size::Raise;
+use crate::core::task::{Placement, Task, TaskSpec, TaskType};
 use crate::platform::store::{Batch, StoreError, StoredEvent};
 use crate::proto::link::FromDaemon;
 use jiff::Timestamp;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -21,8 +25,19 @@ pub(super) type Reply = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 /// A look at the state, taken when the turn's decisions are committed.
 pub(super) type Look = Box<dyn FnOnce(&State) + Send>;
 
-/// Where the number of a new task goes.
-pub(super) type NewTask = oneshot::Sender<Result<TaskId, Arc<StoreError>>>;
+/// A decision on the state, taken in its turn.
+pub(super) type Decision = Box<dyn FnOnce(&mut State, Timestamp, &mut Turn) + Send>;
+
+/// New tasks of one caller, checked: all of them are added, or none.
+pub(super) struct Additions {
+    /// Each with the places of those among them that it comes after.
+    pub(super) specs: Vec<(TaskSpec, Vec<usize>)>,
+    /// Those of others that they come after which had ended when the caller looked.
+    pub(super) ended: BTreeSet<TaskId>,
+}
+
+/// Where the numbers of new tasks go. `None`: one that they come after has ended since the caller looked, who looks again.
+pub(super) type Added = oneshot::Sender<Result<Option<Vec<TaskId>>, Arc<StoreError>>>;
 
 /// What is done after the commit, in order.
 pub(super) enum Action {
@@ -39,6 +54,15 @@ pub(super) enum Action {
     Say(InstanceName, FromDaemon),
     /// Have its runner end an attempt.
     End(InstanceName, crate::core::ids::AttemptId),
+    /// Raise an instance's memory limit, or set it back.
+    Limit {
+        /// The instance.
+        instance: InstanceName,
+        /// From what to what.
+        raise: Raise,
+        /// Set it back.
+        back: bool,
+    },
     /// Count an attempt that has ended.
     Ended(InstanceName, TaskType, Ended),
     /// Count what an attempt has used; with how long its task had waited, if it is the first.
@@ -66,10 +90,14 @@ pub(super) struct Turn {
     pub(super) batch: Batch,
     /// Who asked for each of `batch.add`.
     pub(super) adders: Vec<Actor>,
-    /// Who waits for the numbers of `batch.add`.
-    pub(super) adds: Vec<NewTask>,
+    /// Who waits for the numbers of `batch.add`, and for how many of them.
+    pub(super) adds: Vec<(usize, Added)>,
+    /// Which schedules have added a task, and its place in `batch.add`.
+    pub(super) scheduled: Vec<(Label, usize)>,
     /// Which of `batch.add` are made of messages.
     pub(super) errands: Vec<Errand>,
+    /// Which of `batch.add` belong to plans.
+    pub(super) planned: Vec<Expected>,
     /// What is done then.
     pub(super) actions: Vec<Action>,
     /// Who waits for the commit.
@@ -83,11 +111,33 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Adds a task.
-    pub(super) fn add(&mut self, spec: TaskSpec, now: Timestamp, reply: NewTask) {
-        self.batch.add.push((spec, now));
-        self.adders.push(self.actor.clone());
-        self.adds.push(reply);
+    /// Adds tasks.
+    pub(super) fn add(&mut self, additions: Additions, now: Timestamp, reply: Added) {
+        let first = self.batch.add.len();
+        self.adds.push((additions.specs.len(), reply));
+        for (place, (spec, after)) in additions.specs.into_iter().enumerate() {
+            self.batch.links.extend(after.into_iter().map(|earlier| (first + place, first + earlier)));
+            self.batch.add.push((spec, now));
+            self.adders.push(self.actor.clone());
+        }
+    }
+
+    /// Adds a task for whose number nobody waits; answers its place in the batch.
+    pub(super) fn add_one(&mut self, spec: TaskSpec, now: Timestamp) -> usize {
+        let place = self.batch.add.len();
+        self.add(Additions { specs: vec![(spec, Vec::new())], ended: BTreeSet::new() }, now, oneshot::channel().0);
+        place
+    }
+
+    /// The tasks of a batch as they enter the queue, once they have their numbers.
+    pub(super) fn fresh(batch: &Batch, ids: &[TaskId]) -> Vec<Task> {
+        let mut tasks: Vec<Task> = ids.iter().zip(&batch.add).map(|(id, (spec, at))| Task::fresh(*id, spec, *at)).collect();
+        for (later, earlier) in &batch.links {
+            if let (Some(task), Some(needed)) = (tasks.get_mut(*later), ids.get(*earlier)) {
+                Arc::make_mut(&mut task.terms).after.insert(*needed);
+            }
+        }
+        tasks
     }
 
     /// Adds the queue's decisions.
@@ -103,6 +153,8 @@ impl Turn {
                     self.note("task-assigned", Some(&placement.instance), Some(placement.attempt.task), message, None, now);
                     self.actions.push(Action::Run { placement, resume });
                 }
+                Effect::Tell { kind, instance, task, message } => self.note(kind, instance.as_ref(), task, message, None, now),
+                Effect::Limit { instance, raise, back } => self.actions.push(Action::Limit { instance, raise, back }),
                 Effect::End { instance, attempt } => self.actions.push(Action::End(instance, attempt)),
                 Effect::Ended { attempt, instance, kind, report } => {
                     let cause = report.ended.reason().map_or_else(|| report.ended.name().to_owned(), |r| r.name().to_owned());
@@ -126,9 +178,15 @@ impl Turn {
         self.batch.audit.push(entry);
     }
 
+    /// Adds something to keep and show that is about something else than an instance or a task alone.
+    pub(super) fn note_of(&mut self, subject: String, kind: &str, task: Option<TaskId>, message: String, now: Timestamp) {
+        self.audit(kind, now, |entry| entry.of(subject).of_task(task));
+        self.batch.events.push(StoredEvent { id: 0, at: now, kind: kind.to_owned(), instance: None, task, message, cause: None });
+    }
+
     /// Adds something to keep and show. What the queue does stands in the audit as it is stored, everything else as it is noted.
     pub(super) fn note(&mut self, kind: &str, instance: Option<&InstanceName>, task: Option<TaskId>, message: String, cause: Option<String>, now: Timestamp) {
-        if !kind.starts_with("task-") {
+        if !kind.starts_with("task-") && !["paused", "resumed", "account-paused"].contains(&kind) {
             let details = cause.as_ref().map_or_else(|| json!({}), |cause| json!({ "cause": cause }));
             self.audit(kind, now, |entry| entry.of_instance(instance).of_task(task).with(&details));
         }
@@ -152,7 +210,7 @@ impl Turn {
         for reply in self.replies {
             reply(Err(error.clone()));
         }
-        for reply in self.adds {
+        for (_, reply) in self.adds {
             let _ = reply.send(Err(error.clone()));
         }
         let part = self.actions.into_iter().filter_map(|action| if let Action::Tell(to, _) = action { Some(to) } else { None });

@@ -3,12 +3,14 @@
 use super::engine::State;
 use crate::core::attempt::{Exit, Report};
 use crate::core::delivery::Delivery;
-use crate::core::ids::InstanceName;
+use crate::core::ids::{InstanceName, TaskId};
 use crate::core::instance::{ActiveState, Observation};
-use crate::core::task::{Target, Task, TaskState};
+use crate::core::queue::Wait;
+use crate::core::task::{Target, TaskState};
 use crate::platform::cgroup::{Caps, Group};
 use crate::platform::store::{StoredAttempt, StoredEvent, StoredTask};
 use crate::proto::api;
+use jiff::Timestamp;
 use std::path::Path;
 
 /// An event.
@@ -24,9 +26,17 @@ pub(super) fn event(event: StoredEvent) -> api::Event {
     }
 }
 
-/// A task as lists show it. `detail` says what it waits for, does, or failed of.
-pub(super) fn task(stored: &StoredTask, detail: String) -> api::Task {
+/// Tasks as lists show them.
+pub(super) fn tasks(state: &State, stored: &[StoredTask]) -> Vec<api::Task> {
+    stored.iter().map(|one| task(state, one)).collect()
+}
+
+/// A task as lists show it.
+pub(super) fn task(state: &State, stored: &StoredTask) -> api::Task {
     let StoredTask { task, spec, .. } = stored;
+    // The queue's own is as it stands now, a moment after it was stored.
+    let now = Timestamp::now();
+    let wait = state.queue.task(task.id).filter(|live| matches!(live.state, TaskState::Pending { .. })).and_then(|live| state.queue.why(live, now));
     api::Task {
         id: task.id.0,
         kind: task.kind.to_string(),
@@ -36,7 +46,7 @@ pub(super) fn task(stored: &StoredTask, detail: String) -> api::Task {
             TaskState::Failed(reason) => Some(reason.to_string()),
             _ => None,
         },
-        detail,
+        detail: detail(state, stored, wait.as_ref()),
         instance: match &task.target {
             Target::Instance(name) => Some(name.to_string()),
             Target::Any => None,
@@ -50,50 +60,43 @@ pub(super) fn task(stored: &StoredTask, detail: String) -> api::Task {
         },
         finished: stored.finished.map(|t| t.to_string()),
         cost_usd: task.cost.dollars(),
+        priority: task.terms.priority.into(),
+        group: task.terms.group.as_ref().map(ToString::to_string),
+        waits_for: wait.filter(|_| matches!(task.state, TaskState::Pending { .. })).map(|wait| wait.name().to_owned()),
+        claimed_by: match &task.state {
+            TaskState::Claimed(claim) => Some(claim.by.clone()),
+            _ => None,
+        },
     }
 }
 
 /// Why a task stands where it stands, in a sentence.
-pub(super) fn detail(state: &State, stored: &StoredTask) -> String {
+fn detail(state: &State, stored: &StoredTask, wait: Option<&Wait>) -> String {
     let last = if stored.detail.is_empty() { String::new() } else { format!(" (last time: {})", stored.detail) };
     match &stored.task.state {
-        TaskState::Pending { not_before: Some(at) } => format!("waits until {at}{last}"),
-        TaskState::Pending { not_before: None } => format!("{}{last}", waits_for(state, &stored.task)),
+        TaskState::Pending { not_before } => match (wait, not_before) {
+            (Some(wait), _) => format!("{wait}{last}"),
+            (None, Some(at)) => format!("waits until {at}{last}"),
+            (None, None) => format!("waits for a free instance{last}"),
+        },
         TaskState::Assigned(placement) => format!("given to {}, which has not confirmed yet", placement.instance),
         TaskState::Running(placement) if stored.task.cancelling => format!("being ended on {}", placement.instance),
         TaskState::Running(placement) => match state.progress.get(&placement.instance).filter(|p| p.attempt == placement.attempt) {
-            Some(progress) => progress.doing.clone(),
+            Some(progress) => said(state, stored.task.id, &progress.doing),
             None => format!("runs on {}", placement.instance),
         },
         TaskState::Verifying(placement) | TaskState::Publishing(placement) if stored.task.cancelling => format!("being ended on {}", placement.instance),
         TaskState::Verifying(placement) => format!("its work is checked on {}", placement.instance),
         TaskState::Publishing(placement) => format!("its work is committed and sent on from {}", placement.instance),
+        TaskState::Claimed(claim) => said(state, stored.task.id, &format!("claimed by {} since {}", claim.by, claim.since)),
+        TaskState::Succeeded | TaskState::Failed(_) | TaskState::Cancelled if !stored.task.note.is_empty() => stored.task.note.clone(),
         TaskState::Succeeded | TaskState::Failed(_) | TaskState::Cancelled => stored.detail.clone(),
     }
 }
 
-fn waits_for(state: &State, task: &Task) -> String {
-    let bound = match &task.target {
-        Target::Instance(name) => Some(name),
-        Target::Any => task.home.as_ref(),
-    };
-    // A task for anyone waits for the limit of whoever could take it.
-    let account = |name: &InstanceName| state.config.account(name);
-    let able: Vec<_> = match bound {
-        Some(name) => vec![account(name)],
-        None => state.fleet.iter().filter(|seen| state.queue.is_linked(&seen.name)).map(|seen| account(&seen.name)).collect(),
-    };
-    if let Some((account, until)) = state.queue.holds().find(|(held, _)| able.iter().any(|a| a == held)) {
-        return format!("waits for the usage limit of {account} to reset at {until}");
-    }
-    match bound {
-        Some(name) if !state.queue.is_linked(name) => format!("waits for {name}, which does not run; start it with: claudectl start {name}"),
-        Some(name) => format!("waits for {name} to be free"),
-        None if state.fleet.iter().all(|seen| !state.queue.is_linked(&seen.name)) => {
-            "waits for an instance; none runs. Start one with: claudectl start NAME".to_owned()
-        }
-        None => "waits for a free instance".to_owned(),
-    }
+/// What its agent says of a task, and what is seen of it.
+fn said(state: &State, task: TaskId, seen: &str) -> String {
+    state.headway.of(task).map_or_else(|| seen.to_owned(), |said| format!("{said} ({seen})"))
 }
 
 /// An attempt with all that is known of it.
@@ -185,7 +188,7 @@ fn status(state: &State, name: &InstanceName, seen: Option<&Observation>) -> Str
         ActiveState::Inactive => "not running".to_owned(),
         ActiveState::Activating if seen.sub.starts_with("auto-restart") => format!("waits for its restart: {}", seen.cause().detail),
         _ => match state.progress.get(name) {
-            Some(progress) => format!("task {}: {} ({})", progress.attempt.task, progress.doing, progress.usage.cost),
+            Some(progress) => format!("task {}: {} ({})", progress.attempt.task, said(state, progress.attempt.task, &progress.doing), progress.usage.cost),
             None => seen.status_text.clone(),
         },
     }
@@ -232,7 +235,7 @@ mod tests {
     use super::*;
     use crate::core::attempt::Ended;
     use crate::core::delivery::{ChangedFile, Push, Verification};
-    use crate::core::ids::{AttemptId, SessionId, TaskId};
+    use crate::core::ids::{AttemptId, SessionId};
     use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
     use jiff::Timestamp;
 

@@ -4,19 +4,15 @@ use super::App;
 use super::auth::operator;
 use super::extract::{Params, instance_name, limit};
 use super::problem::Problem;
-use super::service::{AuditQuery, Caller};
-use crate::core::audit::Who;
+use super::service::Caller;
+use crate::core::audit::{AuditQuery, Who};
 use crate::core::ids::TaskId;
 use crate::proto::audit::{AuditCheck, AuditRow};
 use axum::extract::State;
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Deserialize;
-use std::time::Duration;
 use utoipa::IntoParams;
-
-/// How long `wait` waits for a row before it answers with none: below what proxies and clients take for a dead connection.
-const WAIT: Duration = Duration::from_secs(25);
 
 /// Which rows to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,12 +75,8 @@ pub(super) async fn list_audit(
     operator(&caller, "the audit")?;
     let wait = params.wait && params.after.is_some();
     let query = params.query()?;
-    if wait {
-        tokio::select! {
-            rows = app.service.audit(query.clone(), true) => return Ok(Json(rows?)),
-            () = tokio::time::sleep(WAIT) => {}
-            () = app.closed() => {}
-        }
+    if wait && let Some(rows) = app.patiently(app.service.audit(query.clone(), true)).await {
+        return Ok(Json(rows?));
     }
     Ok(Json(app.service.audit(query, false).await?))
 }

@@ -32,6 +32,13 @@ pub(super) const AGENTS: &[(&str, &str)] = &[
     ("POST", "/api/v1/broadcast"),
     ("POST", "/broadcast"),
     ("POST", "/api/v1/help"),
+    // Into its own team, below what people ask for, and not without end: daemon/verbs/headway.rs.
+    ("POST", "/api/v1/tasks"),
+    ("POST", "/api/v1/tasks/progress"),
+    ("POST", "/api/v1/tasks/claim"),
+    ("POST", "/api/v1/tasks/{id}/claim"),
+    ("POST", "/api/v1/tasks/{id}/release"),
+    ("POST", "/api/v1/tasks/{id}/complete"),
 ];
 
 /// The process at the other end of the Unix socket when it connected (`SO_PEERCRED`, unix(7)).

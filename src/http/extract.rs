@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::core::ids::{InstanceName, TaskId};
+use crate::core::label::Label;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -88,6 +89,11 @@ async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String,
 /// An instance name from anywhere in a request.
 pub(super) fn instance_name(text: &str) -> Result<InstanceName, Problem> {
     text.parse().map_err(|error: crate::core::ids::InvalidName| Problem::bad_request("invalid-name", error.to_string()))
+}
+
+/// A plain name from anywhere in a request.
+pub(super) fn label(text: &str) -> Result<Label, Problem> {
+    text.parse().map_err(|error: crate::core::label::InvalidLabel| Problem::bad_request("invalid-name", error.to_string()))
 }
 
 /// `limit` of a list: 100 if absent.

@@ -2,14 +2,17 @@
 
 use super::App;
 use super::auth::View;
-use super::extract::{Body, instance_name, number};
+use super::extract::{Body, Params, instance_name, number};
 use super::problem::Problem;
 use super::service::Caller;
 use crate::core::lock::LockId;
 use crate::proto::api;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use serde::Deserialize;
 use tokio::sync::watch;
+use utoipa::IntoParams;
+use uuid::Uuid;
 
 /// Where requests come in that wait: for as long as they say, and not when their caller has gone.
 pub(super) const WAITS: &str = "/api/v1/locks";
@@ -24,11 +27,25 @@ impl Hangup {
     }
 }
 
+/// Which locks to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LockParams {
+    /// Only the request that waits with this ticket, and the locks in its way.
+    #[param(value_type = Option<String>, format = "uuid")]
+    ticket: Option<Uuid>,
+}
+
 /// All locks that are held, and all requests that wait for one. An agent sees those of the files that it works on.
-#[utoipa::path(get, path = "/api/v1/locks", tag = "locks", responses((status = 200, body = api::LockTable)))]
-pub(super) async fn list_locks(State(app): State<App>, Extension(caller): Extension<Caller>) -> Result<Json<api::LockTable>, Problem> {
+#[utoipa::path(get, path = "/api/v1/locks", tag = "locks", params(LockParams), responses((status = 200, body = api::LockTable)))]
+pub(super) async fn list_locks(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(params): Params<LockParams>,
+) -> Result<Json<api::LockTable>, Problem> {
     View::of(&caller)?;
-    Ok(Json(app.service.locks(caller).await?))
+    Ok(Json(app.service.locks(caller, params.ticket).await?))
 }
 
 /// Takes a lock. What another holds is refused with the code `locked`, or waited for with `wait_seconds`; who hangs up waits no longer.

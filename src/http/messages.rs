@@ -4,19 +4,15 @@ use super::App;
 use super::auth::View;
 use super::extract::{Body, Params, instance_name, limit};
 use super::problem::Problem;
-use super::service::{Caller, MessageQuery};
-use crate::core::message::MessageId;
+use super::service::Caller;
+use crate::core::message::{MessageId, MessageQuery};
 use crate::proto::messages::{Message, NewBroadcast, NewHelp, NewMessage};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use std::time::Duration;
 use utoipa::IntoParams;
-
-/// How long `wait` waits for an answer: below what proxies and clients take for a dead connection.
-const WAIT: Duration = Duration::from_secs(25);
 
 /// Which messages to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -99,12 +95,11 @@ pub(super) async fn get_message(
     if !view.includes(to.chain(message.from.as_deref())) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", format!("you are {}, and agents may see their own messages alone", caller.description)));
     }
-    if params.wait && message.answers.is_empty() {
-        tokio::select! {
-            answered = app.service.message(id, true) => return Ok(Json(answered?)),
-            () = tokio::time::sleep(WAIT) => {}
-            () = app.closed() => {}
-        }
+    if params.wait
+        && message.answers.is_empty()
+        && let Some(answered) = app.patiently(app.service.message(id, true)).await
+    {
+        return Ok(Json(answered?));
     }
     Ok(Json(app.service.message(id, false).await?))
 }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod auth;
+mod checks;
 mod compat;
 mod events;
 mod extract;
@@ -13,7 +14,11 @@ mod locks;
 mod messages;
 mod metrics;
 mod openapi;
+mod plans;
 mod problem;
+mod queue;
+mod repositories;
+mod schedules;
 mod server;
 pub mod service;
 mod tasks;
@@ -45,6 +50,8 @@ const STREAMS_MAX: usize = 64;
 const READERS_STREAMS_MAX: usize = 32;
 /// How long a question may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long `wait` waits before it answers with what there is: below what proxies and clients take for a dead connection.
+const LONG_POLL: Duration = Duration::from_secs(25);
 /// How long a verb may take: stopping waits for a checkpoint, starting for READY=1.
 const VERB_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a verb that says itself how long it waits.
@@ -67,6 +74,15 @@ impl App {
     /// Done when the server is to end.
     async fn closed(&self) {
         closed(self.closing.clone()).await;
+    }
+
+    /// What comes of a wait, unless that lasts for [`LONG_POLL`] or the server is to end: then the caller is answered with what there is.
+    async fn patiently<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            came = wait => Some(came),
+            () = tokio::time::sleep(LONG_POLL) => None,
+            () = self.closed() => None,
+        }
     }
 }
 

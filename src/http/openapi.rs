@@ -1,8 +1,11 @@
 //! The list of all routes, and the OpenAPI document that comes from it.
 
 use super::App;
-use super::{audit, compat, events, health, instances, locks, messages, metrics, problem, tasks, teams, worktrees};
+use super::{
+    audit, checks, compat, events, health, instances, locks, messages, metrics, plans, problem, queue, repositories, schedules, tasks, teams, worktrees,
+};
 use crate::proto::api;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -51,6 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(worktrees::add_worktree))
         .routes(routes!(worktrees::remove_worktree))
         .routes(routes!(worktrees::collect_worktrees))
+        .routes(routes!(repositories::set_repository))
         .routes(routes!(teams::list_teams))
         .routes(routes!(teams::get_team))
         .routes(routes!(teams::start_team))
@@ -61,6 +65,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tasks::cancel_task))
         .routes(routes!(tasks::retry_task))
         .routes(routes!(tasks::get_task_log))
+        .routes(routes!(checks::get_check))
+        .routes(routes!(checks::get_task_forecast))
+        .routes(routes!(queue::claim_next))
+        .routes(routes!(queue::claim_task))
+        .routes(routes!(queue::release_task))
+        .routes(routes!(queue::complete_task))
+        .routes(routes!(queue::report_progress))
+        .routes(routes!(queue::list_pauses, queue::pause, queue::resume))
+        .routes(routes!(queue::cancel_group))
+        .routes(routes!(queue::export_tasks))
+        .routes(routes!(schedules::list_schedules, schedules::add_schedule))
+        .routes(routes!(schedules::remove_schedule))
+        .routes(routes!(schedules::run_schedule))
+        .merge(OpenApiRouter::new().routes(routes!(queue::import_tasks)).layer(DefaultBodyLimit::max(queue::IMPORT_MAX)))
         .routes(routes!(locks::list_locks, locks::acquire_lock))
         .routes(routes!(locks::steal_lock))
         .routes(routes!(locks::release_locks))
@@ -74,6 +92,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(messages::send_broadcast))
         .routes(routes!(messages::post_broadcast))
         .routes(routes!(messages::ask_for_help))
+        .routes(routes!(plans::list_plans, plans::add_plan))
+        .routes(routes!(plans::get_plan))
+        .routes(routes!(plans::approve_plan))
+        .routes(routes!(plans::reject_plan))
+        .routes(routes!(plans::cancel_plan))
+        .routes(routes!(plans::export_plan))
         .routes(routes!(health::get_health))
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(get_openapi))

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::auth::View;
-use super::extract::{Body, Id, Params, instance_name, limit};
+use super::extract::{Body, Id, Params, instance_name, label, limit};
 use super::problem::Problem;
 use super::service::{Caller, TaskQuery};
 use crate::core::ids::TaskId;
@@ -13,21 +13,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use std::time::Duration;
 use utoipa::IntoParams;
-
-/// How long `wait` waits for more of a log before it answers with nothing: below what proxies and clients take for a dead connection.
-const LOG_WAIT: Duration = Duration::from_secs(25);
 
 /// Which tasks to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TaskParams {
-    /// Only in this state: `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
+    /// Only in this state: `pending`, `assigned`, `running`, `verifying`, `publishing`, `claimed`, `succeeded`, `failed` or `cancelled`.
     state: Option<String>,
     /// Only for or on this instance.
     instance: Option<String>,
+    /// Only of this group.
+    group: Option<String>,
     /// Only with a smaller number than this: the last row's, for the next page.
     before: Option<i64>,
     /// At most this many, 1 to 1000; 100 if absent.
@@ -45,6 +43,7 @@ impl TaskParams {
         Ok(TaskQuery {
             state: self.state,
             instance: self.instance.as_deref().map(instance_name).transpose()?,
+            group: self.group.as_deref().map(label).transpose()?,
             before: self.before.map(TaskId),
             limit: limit(self.limit)?,
         })
@@ -131,12 +130,10 @@ pub(super) async fn get_task_log(
     if let View::Of(_) = view {
         view.check(&app.service.task(id).await?)?;
     }
-    if params.wait {
-        tokio::select! {
-            chunk = app.service.log(id, params.attempt, params.offset, true) => return Ok(Json(chunk?)),
-            () = tokio::time::sleep(LOG_WAIT) => {}
-            () = app.closed() => {}
-        }
+    if params.wait
+        && let Some(chunk) = app.patiently(app.service.log(id, params.attempt, params.offset, true)).await
+    {
+        return Ok(Json(chunk?));
     }
     Ok(Json(app.service.log(id, params.attempt, params.offset, false).await?))
 }

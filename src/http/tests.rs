@@ -18,7 +18,9 @@ async fn agents_and_readers_may_read_and_operators_may_act() {
     for (role, word) in [(Role::Agent("feature-x".parse().unwrap()), "feature-x"), (Role::Reader, "uid ")] {
         let rig = Rig::new(role).await;
         assert_eq!(rig.unix("GET", "/api/v1/instances", None).await.status, 200);
-        for (method, path) in [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks"), ("PUT", "/api/v1/instances/a/limits"), ("POST", "/task")] {
+        for (method, path) in
+            [("POST", "/api/v1/instances/a/start"), ("POST", "/api/v1/tasks/import"), ("PUT", "/api/v1/instances/a/limits"), ("POST", "/task")]
+        {
             let got = rig.unix(method, path, Some("{\"prompt\":\"x\"}")).await;
             let problem = got.problem();
             assert_eq!((got.status, problem.code.as_str()), (403, "forbidden"), "{path}");
@@ -40,6 +42,13 @@ async fn agents_take_locks_and_steal_none() {
     assert_eq!(rig.unix("POST", "/api/v1/locks/3/transfer", Some("{\"instance\":\"b\"}")).await.status, 200);
     let wrong = rig.unix("POST", "/api/v1/locks/x/transfer", Some("{\"instance\":\"b\"}")).await;
     assert_eq!((wrong.status, wrong.problem().code.as_str()), (400, "invalid-lock-id"));
+    assert_eq!(rig.unix("GET", "/api/v1/locks?ticket=00000000-0000-4000-8000-000000000000", None).await.status, 200);
+    for (method, path, body, status) in
+        [("GET", "/api/v1/locks?ticket=7", None, 400), ("POST", "/api/v1/locks", Some("{\"path\":\"x\",\"ticket\":\"7\"}"), 422)]
+    {
+        let wrong = rig.unix(method, path, body).await;
+        assert!(wrong.status == status && wrong.problem().detail.contains("ticket"), "{method}: {:?}", wrong.problem());
+    }
     let reader = Rig::new(Role::Reader).await;
     assert_eq!(reader.unix("POST", "/api/v1/locks", Some("{\"path\":\"x\"}")).await.status, 403);
     assert_eq!(reader.unix("GET", "/api/v1/locks", None).await.status, 403);
@@ -305,4 +314,27 @@ async fn a_handler_that_breaks_off_is_a_problem_and_not_the_end() {
     let got = rig.unix("POST", "/api/v1/instances/a/restart", None).await;
     assert_eq!((got.status, got.problem().code.as_str()), (500, "internal"));
     assert_eq!(rig.unix("GET", "/health", None).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_check_is_of_all_repositories_or_of_one_and_what_is_misspelt_is_refused() {
+    let rig = Rig::new(Role::Operator).await;
+    for (path, told) in
+        [("/api/v1/check", "check  by uid "), ("/api/v1/check?repository=shop", "check shop by uid "), ("/api/v1/tasks/3/forecast", "forecast 3 by uid ")]
+    {
+        assert_eq!(rig.unix("GET", path, None).await.status, 200, "{path}");
+        assert!(rig.fake.calls.lock().unwrap().pop().unwrap().starts_with(told), "{path}");
+    }
+    for path in ["/api/v1/check?repository=a%20b", "/api/v1/check?repo=shop", "/api/v1/tasks/x/forecast"] {
+        assert_eq!(rig.unix("GET", path, None).await.status, 400, "{path}");
+    }
+    assert_eq!(*rig.fake.calls.lock().unwrap(), [""; 0]);
+    // An agent's own, and nothing of a reader's.
+    let rig = Rig::new(Role::Agent("a".parse().unwrap())).await;
+    assert_eq!(rig.unix("GET", "/api/v1/tasks/2/forecast", None).await.status, 200);
+    assert_eq!(rig.unix("GET", "/api/v1/tasks/3/forecast", None).await.problem().code, "forbidden");
+    let rig = Rig::new(Role::Reader).await;
+    for path in ["/api/v1/check", "/api/v1/tasks/2/forecast"] {
+        assert_eq!(rig.unix("GET", path, None).await.problem().code, "forbidden", "{path}");
+    }
 }

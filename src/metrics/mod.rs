@@ -13,7 +13,7 @@ mod tests;
 
 pub use fed::Fed;
 pub use groups::Numbers;
-pub use snapshot::{InstanceSample, Snapshot};
+pub use snapshot::{InstanceSample, QueueSample, Snapshot};
 
 use page::Page;
 use prometheus::{Registry, TextEncoder};

@@ -3,6 +3,7 @@
 use super::page::{Kind, Page};
 use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
+use crate::core::queue::{Scope, Wait};
 use crate::core::task::TaskState;
 use crate::core::team::TeamName;
 use jiff::Timestamp;
@@ -32,6 +33,21 @@ pub struct Snapshot {
     pub locks: usize,
     /// Requests that wait for one.
     pub lock_waits: usize,
+    /// What keeps tasks.
+    pub queue: QueueSample,
+}
+
+/// What keeps tasks from starting, and what they have cost today.
+#[derive(Clone, Debug, Default)]
+pub struct QueueSample {
+    /// Tasks that wait, by [`Wait::name`]; causes that are missing count as 0.
+    pub waiting: BTreeMap<&'static str, u64>,
+    /// What is paused, by [`Scope::kind`].
+    pub pauses: BTreeMap<&'static str, u64>,
+    /// Of each configured group: tasks that wait, and tasks at work.
+    pub groups: BTreeMap<String, (u64, u64)>,
+    /// What each instance has spent today, in US dollars.
+    pub spent: BTreeMap<String, f64>,
 }
 
 /// One instance.
@@ -86,6 +102,32 @@ fn add_tasks(page: &mut Page, snapshot: &Snapshot) {
     let mut holds = page.family("clauded_usage_limit_hold_seconds", "Seconds until the account's usage limit resets; its tasks wait until then.", Kind::Gauge);
     for (account, until) in &snapshot.holds {
         holds.add(&[("account", account)], until.duration_since(snapshot.now).as_secs_f64().max(0.0));
+    }
+    drop(holds);
+    add_queue(page, &snapshot.queue);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are exact below 2^53")]
+fn add_queue(page: &mut Page, queue: &QueueSample) {
+    let mut waiting = page.family("clauded_tasks_waiting", "Pending tasks by what keeps them.", Kind::Gauge);
+    for cause in Wait::NAMES {
+        waiting.add(&[("cause", cause)], queue.waiting.get(cause).copied().unwrap_or(0) as f64);
+    }
+    drop(waiting);
+    let mut pauses = page.family("clauded_pauses", "Things that somebody has paused.", Kind::Gauge);
+    for kind in Scope::KINDS {
+        pauses.add(&[("kind", kind)], queue.pauses.get(kind).copied().unwrap_or(0) as f64);
+    }
+    drop(pauses);
+    let mut groups = page.family("clauded_group_tasks", "Tasks of the configured groups that have not ended.", Kind::Gauge);
+    for (group, (pending, at_work)) in &queue.groups {
+        groups.add(&[("group", group), ("state", "pending")], *pending as f64);
+        groups.add(&[("group", group), ("state", "at-work")], *at_work as f64);
+    }
+    drop(groups);
+    let mut spent = page.family("clauded_spend_today_usd", "Cost in US dollars since midnight of the host, what runs included.", Kind::Gauge);
+    for (instance, dollars) in &queue.spent {
+        spent.add(&[("instance", instance)], *dollars);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is exported: complete, as documented, clean by promtool, bounded.
 
-use super::{InstanceSample, Metrics, Numbers, Snapshot};
+use super::{InstanceSample, Metrics, Numbers, QueueSample, Snapshot};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::instance::ActiveState;
 use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
@@ -73,6 +73,12 @@ fn snapshot(instances: &[&str]) -> Snapshot {
         locks: 2,
         lock_waits: 1,
         holds: BTreeMap::from([("claude".to_owned(), now + SignedDuration::from_secs(90)), ("past".to_owned(), now - SignedDuration::from_secs(5))]),
+        queue: QueueSample {
+            waiting: BTreeMap::from([("dependency", 3)]),
+            pauses: BTreeMap::from([("group", 1)]),
+            groups: BTreeMap::from([("release".to_owned(), (2, 1))]),
+            spent: BTreeMap::from([("a".to_owned(), 1.25)]),
+        },
     }
 }
 

@@ -62,29 +62,52 @@ pub fn spawn(program: &Program, streams: [OwnedFd; 3], setup: BeforeExec) -> io:
 fn spawn_by(ways: &[Way], program: &Program, streams: [OwnedFd; 3], setup: BeforeExec) -> io::Result<Child> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("start {}: {error}", program.path.display()));
     let image = image(program, streams, setup).map_err(named)?;
-    let (mut failure, report) = io::pipe().map_err(named)?;
+    let mut failed = io::Error::from(io::ErrorKind::InvalidInput);
+    for way in ways {
+        match begin(&image, *way, &program.path) {
+            Ok((pid, handle)) => {
+                LIVING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+                return Ok(Child { pid, handle, waited: false });
+            }
+            Err(Failed::Unborn(error)) => {
+                tracing::debug!(?way, "no child: {error}");
+                failed = error;
+            }
+            Err(Failed::Refused(error)) => return Err(named(error)),
+        }
+    }
+    Err(named(failed))
+}
+
+enum Failed {
+    /// No process came of it: another way may do.
+    Unborn(io::Error),
+    /// It would be the same in any way.
+    Refused(io::Error),
+}
+
+fn begin(image: &Image, way: Way, program: &Path) -> Result<(Pid, Watched), Failed> {
+    let (mut failure, report) = io::pipe().map_err(Failed::Refused)?;
     let report = OwnedFd::from(report);
-    let pid = image.start(ways, &report).map_err(named)?;
+    let pid = image.start(way, &report).map_err(Failed::Unborn)?;
     drop(report);
     // Ends when the child is another program, or has ended.
     let mut told = Vec::new();
-    let told = failure.read_to_end(&mut told).map(|_| told);
-    let handle = match told.map(|told| reason(&told, &program.path)) {
-        Ok(None) => watch(pid),
-        Ok(Some(error)) | Err(error) => Err(error),
+    let handle = match failure.read_to_end(&mut told).map(|_| told.split_first()) {
+        Ok(Some((_, told))) => match reason(told, program) {
+            None => watch(pid).map_err(Failed::Refused),
+            Some(error) => Err(Failed::Refused(error)),
+        },
+        // Once `cgroup.kill` was written, Linux kills whoever is born in that cgroup from outside of it (seen of 6.18).
+        Ok(None) => Err(Failed::Unborn(io::Error::other("it was killed before it lived"))),
+        Err(error) => Err(Failed::Refused(error)),
     };
-    match handle {
-        Ok(handle) => {
-            LIVING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
-            Ok(Child { pid, handle, waited: false })
-        }
-        Err(error) => {
-            // It is ending by itself, or it could not be watched.
-            let _ = kill(pid, Signal::SIGKILL);
-            while waitpid(pid, None) == Err(Errno::EINTR) {}
-            Err(named(error))
-        }
+    if handle.is_err() {
+        // It is ending by itself, or it could not be watched.
+        let _ = kill(pid, Signal::SIGKILL);
+        while waitpid(pid, None) == Err(Errno::EINTR) {}
     }
+    Ok((pid, handle?))
 }
 
 fn image(program: &Program, streams: [OwnedFd; 3], setup: BeforeExec) -> io::Result<Image> {

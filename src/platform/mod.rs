@@ -2,8 +2,10 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod durable;
 pub mod journal;
 pub mod machine;
+pub mod proc;
 pub mod process;
 pub mod store;
 pub mod sys;

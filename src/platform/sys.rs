@@ -113,38 +113,29 @@ impl Image {
         Self { program, arguments, environment, directory, streams, steps: Steps::new(setup) }
     }
 
-    /// Forks a child that becomes this. The ways into its cgroup are tried in turn, and the last one's error is told. What
-    /// the child cannot do comes through `report`, a pipe that closes on exec: errno in four bytes of this machine's order,
-    /// then the words.
+    /// Forks a child that becomes this. Through `report`, a pipe that closes on exec, it says first that it lives, in one byte,
+    /// and then what it cannot do: errno in four bytes of this machine's order, then the words.
     ///
     /// # Errors
     /// No process could be made.
-    pub(super) fn start(&self, ways: &[Way], report: &OwnedFd) -> io::Result<Pid> {
+    pub(super) fn start(&self, way: Way, report: &OwnedFd) -> io::Result<Pid> {
         let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
         // A handler of ours must not run in the child: it would write to the event loop's own pipes, which are shared.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let mut started = Err(Errno::EINVAL);
-        for way in ways {
-            let into = self.steps.setup.cgroup.as_ref().filter(|_| *way == Way::Born);
-            // SAFETY: all that the child does is `become_it`, which is async-signal-safe and does not return.
-            match unsafe { fork(into) } {
-                Ok(ForkResult::Child) => self.become_it(into.is_some(), &arguments, &environment, report),
-                Ok(ForkResult::Parent { child }) => {
-                    started = Ok(child);
-                    break;
-                }
-                Err(errno) => {
-                    tracing::debug!(%errno, ?way, "no child");
-                    started = Err(errno);
-                }
-            }
-        }
+        let into = self.steps.setup.cgroup.as_ref().filter(|_| way == Way::Born);
+        // SAFETY: all that the child does is `become_it`, which is async-signal-safe and does not return.
+        let started = match unsafe { fork(into) } {
+            Ok(ForkResult::Child) => self.become_it(into.is_some(), &arguments, &environment, report),
+            Ok(ForkResult::Parent { child }) => Ok(child),
+            Err(errno) => Err(errno),
+        };
         mask.thread_set_mask()?;
         Ok(started?)
     }
 
     /// The whole life of the child in this program. Only async-signal-safe calls (signal-safety(7)), on data made before.
     fn become_it(&self, in_cgroup: bool, arguments: &[*const c_char], environment: &[*const c_char], report: &OwnedFd) -> ! {
+        let _ = write(report, b"!");
         let (words, errno) = self.steps.take(in_cgroup).and_then(|()| self.exec(arguments, environment)).err().unwrap_or(("", Errno::UnknownErrno));
         // If nobody reads it, nobody is left to be told.
         let _ = write(report, &(errno as i32).to_ne_bytes());

@@ -1,11 +1,17 @@
 //! The HTTP API's types, version 1. Times are RFC 3339, durations seconds, amounts of memory bytes, money US dollars.
 
+mod check;
 mod locks;
-
-pub use locks::*;
+mod plans;
+mod repositories;
 mod teams;
 mod worktrees;
 
+pub use super::api_queue::{Claim, Completed, Completion, Headway, Import, ImportTask, Imported, ImportedTask, NewPause, NewSchedule, Pause, Schedule};
+pub use check::{Check, Dependency, FreeTask, Overlap, Party, TaskForecast, WorkInProgress};
+pub use locks::*;
+pub use plans::{BossTask, NewPlan, Plan, PlanTask, RejectPlan};
+pub use repositories::{ProposedRepository, SetRepository};
 pub use teams::{MemberOutcome, Team, TeamDown, TeamMember, TeamOutcome, TeamScale, TeamUp};
 pub use worktrees::{AddWorktree, CollectWorktrees, Worktree, WorktreeFate};
 
@@ -42,6 +48,43 @@ pub struct NewTask {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub schema: Option<serde_json::Value>,
+    /// How urgent it is, -10 to 10; more is sooner, 0 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
+    /// What it counts with: groups can be listed, ended, paused and limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Only a member of this team may take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// Only a member in this role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Only an instance with this specialty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub specialty: Option<String>,
+    /// Only an instance with all of these labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Only an instance that works on this repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The branch that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The numbers of the tasks that it comes after: it waits until they have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<i64>,
+    /// What becomes of it when one of them fails or is cancelled: `fail` (if absent) or `release`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_failed: Option<String>,
+    /// Not before that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// Which files it will touch, as far as you know: paths from the root of the worktree, directories with a slash at the end, or
+    /// globs. `GET /api/v1/check` says with them what can run side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// A task as lists show it.
@@ -54,10 +97,10 @@ pub struct Task {
     pub kind: String,
     /// One line.
     pub title: String,
-    /// `pending`, `assigned`, `running`, `verifying`, `publishing`, `succeeded`, `failed` or `cancelled`.
+    /// `pending`, `assigned`, `running`, `verifying`, `publishing`, `claimed`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
     /// Why it failed: `agent-error`, `oom`, `memory-pressure`, `timeout`, `stalled`, `auth`, `budget`, `lost`, `spawn`,
-    /// `verify-failed`, `worktree`, `publish`, `locks`.
+    /// `verify-failed`, `worktree`, `publish`, `locks`, `dependency`, `reported`.
     pub reason: Option<String>,
     /// A sentence: why it failed, what it waits for, what it is doing.
     pub detail: String,
@@ -75,6 +118,15 @@ pub struct Task {
     pub finished: Option<String>,
     /// Cost of all attempts so far.
     pub cost_usd: f64,
+    /// How urgent it is, -10 to 10.
+    pub priority: i64,
+    /// What it counts with.
+    pub group: Option<String>,
+    /// What it waits for, in one word, while pending: `not-before`, `back-off`, `dependency`, `paused`, `concurrency`, `usage-limit`,
+    /// `budget`, `memory`, `no-instance` or `instance`.
+    pub waits_for: Option<String>,
+    /// Who does it themselves.
+    pub claimed_by: Option<String>,
 }
 
 /// A task with all that is known of it.
@@ -91,9 +143,29 @@ pub struct TaskDetail {
     pub budget_usd: Option<f64>,
     /// Most model turns of one attempt.
     pub max_turns: Option<u32>,
+    /// The memory limit of its instance while it works on it, in bytes, since it has run out of memory with less.
+    pub memory_limit_bytes: Option<u64>,
     /// The JSON schema that its result has to fit.
     #[schema(value_type = Option<Object>)]
     pub schema: Option<serde_json::Value>,
+    /// The team whose members alone may take it.
+    pub team: Option<String>,
+    /// The role of those members.
+    pub role: Option<String>,
+    /// The specialty that it asks for.
+    pub specialty: Option<String>,
+    /// The labels that it asks for.
+    pub labels: Vec<String>,
+    /// The repository that it asks for.
+    pub repository: Option<String>,
+    /// The branch that it is about.
+    pub branch: Option<String>,
+    /// What it comes after.
+    pub after: Vec<i64>,
+    /// What becomes of it when one of them fails: `fail` or `release`.
+    pub after_failed: String,
+    /// Which files it will touch, as far as whoever added it knew.
+    pub files: Vec<String>,
     /// The attempts, first one first.
     pub history: Vec<Attempt>,
 }
@@ -377,7 +449,7 @@ pub struct LogChunk {
 }
 
 /// The daemon's own state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok` or `degraded`.
     pub status: String,
@@ -393,6 +465,10 @@ pub struct Health {
     pub connected: u64,
     /// Usage limits in force: account and reset time.
     pub holds: BTreeMap<String, String>,
+    /// What is paused.
+    pub pauses: Vec<Pause>,
+    /// What has been spent today, in US dollars: by instance, what runs included.
+    pub spent_today_usd: BTreeMap<String, f64>,
 }
 
 /// An error, as RFC 9457 problem details.

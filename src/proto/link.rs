@@ -7,6 +7,7 @@
 use crate::core::attempt::Report;
 use crate::core::checkout::Checkout;
 use crate::core::delivery::Stage;
+use crate::core::forecast::{Merge, Oid, Survey};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId};
 use crate::core::lock::Uncovered;
 use crate::core::message::MessageId;
@@ -164,7 +165,7 @@ pub enum FromDaemon {
         /// The files that it has no lock on.
         uncovered: Vec<Uncovered>,
     },
-    /// Do something with the worktree while there is no task, and answer.
+    /// Do something with the worktree, and answer.
     Ask {
         /// The question's number.
         id: u64,
@@ -179,13 +180,33 @@ pub enum FromDaemon {
 }
 
 /// What is to be done with a worktree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Job {
     /// Say what is in it.
     Look,
     /// Remove it, if nothing is lost with it.
     Remove,
+    /// Tidy the repository's object store, if git finds that it is time to.
+    Tidy,
+    /// Say what it changes, while a task runs in it too.
+    Survey,
+    /// Say whether that commit merges with each of these, while a task runs too.
+    Merge {
+        /// The commit.
+        ours: Oid,
+        /// The others.
+        with: Vec<Oid>,
+    },
+    /// Say which files the last commits of the base have changed together, while a task runs too.
+    History,
+}
+
+impl Job {
+    /// Whether it changes nothing in the worktree and can be done while a task runs in it.
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Self::Survey | Self::Merge { .. } | Self::History)
+    }
 }
 
 /// What came of a [`Job`].
@@ -196,6 +217,14 @@ pub enum Answer {
     Facts(Box<Facts>),
     /// It is removed.
     Removed,
+    /// It is tidied, or did not need it.
+    Tidied,
+    /// What it changes.
+    Survey(Box<Survey>),
+    /// Whether they merge, in the order of the question.
+    Merges(Vec<Merge>),
+    /// The files of each commit, the newest first.
+    History(Vec<Vec<String>>),
     /// It was not done, and why.
     Refused(String),
 }
@@ -211,6 +240,9 @@ pub struct Work {
     pub prompt: String,
     /// The session to go on with, if there is one.
     pub resume: Option<SessionId>,
+    /// The prompt is new in that session: another task's work in it has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub afresh: bool,
     /// Longest time of this attempt.
     pub timeout: Duration,
     /// What is left of the task's budget.

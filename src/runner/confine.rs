@@ -58,11 +58,10 @@ impl Confinement {
     /// Names the directory or the file.
     pub(super) fn check(&self, attempt: AttemptId, memory: Option<u64>) -> io::Result<Cell> {
         let cell = self.named(format!("{CHECK}{}", attempt.task))?;
-        if let (Kind::Group { group, .. }, Some(bytes)) = (&cell.kind, memory) {
-            let limits = Limits { memory: Some(MemoryLimit::Bytes(bytes)), swap: Some(MemoryLimit::Bytes(0)), ..Limits::default() };
-            if let Err(error) = group.set_limits(&limits, cgroup::host_memory()) {
-                tracing::warn!("the check's memory is bounded by the instance's alone: {error}");
-            }
+        if let (Kind::Group { group, .. }, Some(bytes)) = (&cell.kind, memory)
+            && let Err(error) = bound(group, bytes)
+        {
+            tracing::warn!("the check's memory is bounded by the instance's alone: {error}");
         }
         Ok(cell)
     }
@@ -73,6 +72,18 @@ impl Confinement {
     /// Names the directory.
     pub(super) fn errand(&self) -> io::Result<Cell> {
         self.named(ERRAND.to_owned())
+    }
+
+    /// A fresh cell for a look at the worktree while a task runs; none where processes are told apart by their parents alone, since
+    /// ending it would end the task's too.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub(super) fn survey(&self) -> io::Result<Option<Cell>> {
+        match self {
+            Self::Cgroup(_) => self.named(SURVEY.to_owned()).map(Some),
+            Self::Subreaper => Ok(None),
+        }
     }
 
     fn named(&self, name: String) -> io::Result<Cell> {
@@ -106,15 +117,24 @@ impl Confinement {
     pub(super) fn leftovers(&self) -> Vec<String> {
         let Self::Cgroup(delegated) = self else { return Vec::new() };
         let entries = std::fs::read_dir(delegated.path()).into_iter().flatten().filter_map(Result::ok);
-        let ours = |name: &String| name == ERRAND || [TASK, CHECK].iter().any(|kind| name.strip_prefix(kind).is_some_and(|n| n.parse::<i64>().is_ok()));
+        let ours = |name: &String| {
+            [ERRAND, SURVEY].contains(&name.as_str()) || [TASK, CHECK].iter().any(|kind| name.strip_prefix(kind).is_some_and(|n| n.parse::<i64>().is_ok()))
+        };
         entries.filter_map(|e| e.file_name().into_string().ok()).filter(ours).collect()
     }
 }
 
-/// What the groups are called: of tasks and of their checks by their numbers, and the one of errands.
+/// Bounds a check's memory. What goes to swap is not free of it.
+fn bound(group: &Group, memory: u64) -> io::Result<()> {
+    let limits = Limits { memory: Some(MemoryLimit::Bytes(memory)), swap: Some(MemoryLimit::Bytes(0)), ..Limits::default() };
+    group.set_limits(&limits, cgroup::host_memory())
+}
+
+/// What the groups are called: of tasks and of their checks by their numbers, the one of errands, the one of surveys.
 const TASK: &str = "task-";
 const CHECK: &str = "verify-";
 const ERRAND: &str = "worktree";
+const SURVEY: &str = "survey";
 
 fn group_name(task: TaskId) -> String {
     format!("{TASK}{task}")
@@ -295,5 +315,21 @@ impl Cell {
         {
             tracing::warn!("a task's cgroup stays: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checks_memory_is_its_own_and_its_swap_none() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("read");
+        for name in ["memory.max", "memory.swap.max"] {
+            std::fs::write(dir.path().join(name), "max\n").expect("written");
+        }
+        bound(&Group::at(dir.path()), 64 << 20).expect("bounded");
+        assert_eq!((read("memory.max").as_str(), read("memory.swap.max").as_str()), ("67108864", "0"));
     }
 }

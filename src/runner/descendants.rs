@@ -2,6 +2,7 @@
 //! What an earlier runner left is found by its environment.
 
 use crate::platform::child;
+use crate::platform::proc::{self, Stat};
 use crate::platform::sys::Watched;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -24,41 +25,19 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
-/// One line of `/proc/PID/stat`, as far as it is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    parent: i32,
-    ended: bool,
-    /// Resident memory, pages.
-    resident: u64,
-}
-
-/// Reads proc(5) `stat`: the name in parentheses may hold anything, so what follows the last one counts.
-fn stat(text: &str) -> Option<Stat> {
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
-    let resident = fields.nth(19)?.trim().parse().unwrap_or(0);
-    Some(Stat { parent, ended: matches!(state, "Z" | "X"), resident })
-}
-
-fn processes() -> BTreeMap<i32, Stat> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
-}
-
 /// The living descendants of this process, with their resident memory in pages.
-fn living() -> Vec<(i32, u64)> {
-    let all = processes();
-    let mut ours = BTreeSet::from([Pid::this().as_raw()]);
+fn living() -> Vec<(u32, u64)> {
+    let all: BTreeMap<u32, Stat> = proc::all().filter_map(|pid| Some((pid, Stat::of(pid)?))).collect();
+    let own = std::process::id();
+    let mut ours = BTreeSet::from([own]);
     loop {
-        let more: Vec<i32> = all.iter().filter(|(pid, s)| ours.contains(&s.parent) && !ours.contains(pid)).map(|(pid, _)| *pid).collect();
+        let more: Vec<u32> = all.iter().filter(|(pid, s)| ours.contains(&s.parent) && !ours.contains(pid)).map(|(pid, _)| *pid).collect();
         if more.is_empty() {
             break;
         }
         ours.extend(more);
     }
-    ours.remove(&Pid::this().as_raw());
+    ours.remove(&own);
     ours.into_iter().filter_map(|pid| all.get(&pid).filter(|s| !s.ended).map(|s| (pid, s.resident))).collect()
 }
 
@@ -69,7 +48,7 @@ pub(super) fn memory() -> u64 {
 
 /// Resident memory of any process, bytes; `None` if it is gone.
 pub(super) fn resident(pid: u32) -> Option<u64> {
-    Some(bytes(stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.resident))
+    Some(bytes(Stat::of(pid)?.resident))
 }
 
 fn bytes(pages: u64) -> u64 {
@@ -80,7 +59,7 @@ fn bytes(pages: u64) -> u64 {
 
 /// The descendants that live, for a message.
 pub(super) fn pids() -> Vec<u32> {
-    living().into_iter().filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
+    living().into_iter().map(|(pid, _)| pid).collect()
 }
 
 /// Collects orphans that have ended, up to the first child that we started ourselves: that one belongs to whoever waits for it.
@@ -110,7 +89,7 @@ pub(super) async fn end_all() -> io::Result<()> {
         }
         for (pid, _) in alive {
             // One that ended meanwhile is as wanted.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
         }
         // A grandchild's end is told to its dying parent and not to us, so the look is repeated now and then all the same.
         let _ = tokio::time::timeout(Duration::from_millis(200), child_ended.recv()).await;
@@ -119,8 +98,7 @@ pub(super) async fn end_all() -> io::Result<()> {
 
 /// Processes of this user that were started with all of these variables in their environment (proc(5) `environ`).
 pub(super) fn with_environment(wanted: &[(&str, OsString)]) -> Vec<u32> {
-    let me = Pid::this().as_raw();
-    let has_all = |pid: &i32| {
+    let has_all = |pid: &u32| {
         let Ok(bytes) = fs::read(format!("/proc/{pid}/environ")) else { return false };
         let has = |key: &str, value: &OsString| {
             let mut entries = bytes.split(|b| *b == 0);
@@ -128,7 +106,8 @@ pub(super) fn with_environment(wanted: &[(&str, OsString)]) -> Vec<u32> {
         };
         wanted.iter().all(|(key, value)| has(key, value))
     };
-    processes().into_iter().filter(|(pid, s)| !s.ended && *pid != me && has_all(pid)).filter_map(|(pid, _)| u32::try_from(pid).ok()).collect()
+    let lives = |pid: &u32| Stat::of(*pid).is_some_and(|stat| !stat.ended);
+    proc::all().filter(|pid| *pid != std::process::id() && lives(pid) && has_all(pid)).collect()
 }
 
 /// Kills processes that are not ours to wait for and waits, by pidfd (pidfd_open(2)), until `find` finds none.
@@ -160,13 +139,6 @@ pub(super) async fn end_found(find: impl Fn() -> Vec<u32>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::process::Command;
-
-    #[test]
-    fn stat_lines_with_hostile_names() {
-        let line = "42 (a) Z 1 (b)) S 7 42 42 0 -1 4194560 100 0 0 0 1 1 0 0 20 0 1 0 5000 9000000 321 18446744073709551615 1";
-        assert_eq!(stat(line), Some(Stat { parent: 7, ended: false, resident: 321 }));
-        assert_eq!(stat("nonsense"), None);
-    }
 
     #[tokio::test]
     async fn strangers_are_found_by_their_environment_and_ended() {

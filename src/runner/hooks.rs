@@ -1,7 +1,7 @@
 //! The settings that every Claude Code agent gets beside its own: `claudectl hook` before it edits a file and after it reads one.
 
-use super::durable::{self, FileError};
 use super::environment;
+use crate::platform::durable::{self, FileError};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,21 @@ mod tests {
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("set");
             assert_eq!(claudectl(Some(&own), "/nonexistent"), Some(program.clone()));
             assert_eq!(claudectl(None, &program.parent().expect("one").to_string_lossy()), Some(program));
+        }
+    }
+
+    #[test]
+    fn every_tool_that_reads_or_writes_a_file_has_its_hook() {
+        let state = tempfile::tempdir().expect("a directory");
+        let file = write(state.path(), Path::new("/opt/claudectl")).expect("written");
+        let settings: serde_json::Value = serde_json::from_slice(&std::fs::read(file).expect("readable")).expect("JSON");
+        let writers = ["Edit", "MultiEdit", "NotebookEdit", "Write"];
+        for (event, mut wanted) in [("PreToolUse", writers.to_vec()), ("PostToolUse", [&writers[..], &["Read"]].concat())] {
+            let matcher = settings.pointer(&format!("/hooks/{event}/0/matcher")).and_then(|m| m.as_str()).expect("one");
+            let mut tools: Vec<_> = matcher.split('|').collect();
+            tools.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(tools, wanted, "{event}");
         }
     }
 

@@ -2,15 +2,17 @@
 
 use super::confine::{Cell, Confinement};
 use super::descendants;
-use super::durable::FileError;
 use super::environment;
 use super::records::{Record, Records};
 use super::settings::Settings;
 use super::spool::Spool;
 use super::task;
-use crate::core::attempt::{Ended, Reason};
+use super::worktree::{self, Git};
+use crate::core::attempt::{Ended, Reason, Report};
+use crate::core::delivery::Delivery;
 use crate::core::ids::AttemptId;
 use crate::core::verdict::{AgentVerdict, Facts, StopCause, judge};
+use crate::platform::durable::FileError;
 use crate::proto::link::Event;
 use std::io;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use tokio::time::timeout;
 
 /// How long processes that were sent SIGKILL may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long looking through the worktree may take, while the unit is still starting.
+const SALVAGE: Duration = Duration::from_secs(30);
 
 /// Why the runner cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,9 @@ pub(super) async fn clear(settings: &Settings, confinement: &Confinement, record
         }
         if !spool.holds_end(attempt, false) {
             tracing::warn!(%attempt, "an earlier runner went away during attempt {attempt}; it is reported now");
-            spool.push(Event::Finished { attempt, report: Box::new(report(record, cell.as_ref())) });
+            let work = work(settings, confinement, attempt).await.map(Box::new);
+            let report = Report { work, ..report(record, cell.as_ref()) };
+            spool.push(Event::Finished { attempt, report: Box::new(report) });
         }
         if let Some(cell) = cell {
             cell.remove();
@@ -75,7 +81,27 @@ pub(super) async fn clear(settings: &Settings, confinement: &Confinement, record
     Ok(reported)
 }
 
-fn report(record: Record, cell: Option<&Cell>) -> crate::core::attempt::Report {
+/// What the attempt has left in its repository. Another task may begin in the worktree before it goes on.
+async fn work(settings: &Settings, confinement: &Confinement, attempt: AttemptId) -> Option<Delivery> {
+    let origin = settings.origin.as_ref()?;
+    let salvaged = async {
+        let git = Git::new(settings, origin, &[], false)?;
+        let cell = confinement.errand().map_err(|error| format!("its cgroup: {error}"))?;
+        let git = git.within(&cell);
+        let work = timeout(SALVAGE, worktree::salvage(&git, origin, &settings.name, &settings.state, attempt)).await;
+        let _ = timeout(DEADLINE, cell.end()).await;
+        drop(git);
+        cell.remove();
+        work.map_err(|_| format!("it takes longer than {} s", SALVAGE.as_secs()))?.map_err(|error| error.to_string())
+    };
+    let salvaged: Result<Option<Delivery>, String> = salvaged.await;
+    salvaged.unwrap_or_else(|why| {
+        tracing::warn!(%attempt, "what attempt {attempt} left uncommitted is not rescued yet; it stays in the worktree: {why}");
+        None
+    })
+}
+
+fn report(record: Record, cell: Option<&Cell>) -> Report {
     let kernel = cell.map(Cell::usage).unwrap_or_default();
     let stop = record.stopping.then_some(StopCause::Shutdown);
     let (ended, mut detail) = judge(&Facts { spawn_error: None, stop, oom_kills: kernel.oom_kills.unwrap_or(0), exit: None, agent: AgentVerdict::Silent });

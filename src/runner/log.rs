@@ -2,8 +2,8 @@
 //! A write that fails is counted and the agent goes on.
 
 use super::drain::Line;
-use super::durable::{self, FileError};
 use crate::core::ids::AttemptId;
+use crate::platform::durable::{self, FileError};
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

@@ -6,7 +6,6 @@ mod confine;
 mod descendants;
 mod doorbell;
 mod drain;
-mod durable;
 mod environment;
 mod hooks;
 mod largest;
@@ -24,6 +23,7 @@ mod task;
 mod watch;
 mod worktree;
 
+use crate::platform::durable::FileError;
 use crate::platform::journal;
 use settings::{Settings, SettingsError};
 use std::io;
@@ -48,7 +48,7 @@ enum Fatal {
     #[error("the runner's cgroup cannot be used: {0}")]
     Confinement(io::Error),
     #[error(transparent)]
-    File(#[from] durable::FileError),
+    File(#[from] FileError),
     #[error(transparent)]
     Leftover(#[from] leftovers::LeftoverError),
     #[error("the supervision of a task failed: {0}")]

@@ -1,7 +1,7 @@
 //! One file per attempt that may have processes: on disk before its agent starts, gone when its end is spooled.
 
-use super::durable::{self, FileError};
 use crate::core::ids::{AttemptId, SessionId, TaskId};
+use crate::platform::durable::{self, FileError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs;

@@ -1,8 +1,8 @@
 //! What each of the last sessions had used by its end: later attempts in them count from there.
 
 use super::agent::Totals;
-use super::durable::{self, FileError};
 use crate::core::ids::SessionId;
+use crate::platform::durable::{self, FileError};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
 //! What the runner is told: its argument and its environment, checked once, at the start.
 
-use super::durable::{self, FileError};
 use super::hooks;
 use crate::config::Paths;
 use crate::core::checkout::Origin;
 use crate::core::ids::{InstanceName, InvalidName, InvocationId};
+use crate::platform::durable::{self, FileError};
 use nix::unistd::{AccessFlags, access};
 use secrecy::SecretString;
 use std::ffi::{OsStr, OsString};

@@ -1,8 +1,8 @@
 //! Events that the daemon has not acknowledged: one numbered file each, kept over restarts, removed on Ack.
 //! What a full disk refuses stays in memory and is tried again.
 
-use super::durable::{self, FileError};
 use crate::core::ids::AttemptId;
+use crate::platform::durable::{self, FileError};
 use crate::proto::link::Event;
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,13 +7,14 @@ use super::settings::Settings;
 use super::spool::Spool;
 use super::status::{Status, roughly};
 use super::task::{self, Inbox, Letter, Note, Place};
-use super::{Fatal, durable, leftovers};
+use super::{Fatal, leftovers};
 use crate::core::attempt::{Ended, Reason};
 use crate::core::delivery::Stage;
 use crate::core::ids::AttemptId;
 use crate::core::lock::Uncovered;
 use crate::core::usage::KernelUsage;
 use crate::core::verdict::StopCause;
+use crate::platform::durable;
 use crate::proto::link::{Answer, Event, FromDaemon, FromRunner, Hello, Progress, VERSION, Work};
 use jiff::Timestamp;
 use std::collections::VecDeque;
@@ -81,7 +82,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
     let records = Records::new(&settings.state);
     let mut spool = Spool::open(&settings.state)?;
     let recorded = leftovers::clear(&settings, &confinement, &records, &mut spool).await?;
-    let place = Place { worktree: Arc::default(), settings: Arc::new(settings), confinement: Arc::new(confinement), records };
+    let place = Place { worktree: Arc::default(), surveys: Arc::default(), settings: Arc::new(settings), confinement: Arc::new(confinement), records };
 
     let (notes, mut noted) = mpsc::channel(64);
     let (sender, mut heard) = mpsc::channel(16);
@@ -227,11 +228,11 @@ impl Supervisor {
                 }
             }
             FromDaemon::Ask { id, job } => match &self.current {
-                Some(current) => {
+                Some(current) if !job.only_looks() => {
                     let why = format!("task {} is worked on in it", current.attempt.task);
                     self.say(FromRunner::Answer { id, answer: Answer::Refused(why) });
                 }
-                None => drop(self.tasks.spawn(task::job(self.place.clone(), id, job, self.notes.clone()))),
+                _ => drop(self.tasks.spawn(task::job(self.place.clone(), id, job, self.notes.clone()))),
             },
             FromDaemon::Message { attempt, id, uuid, text } => {
                 // To another attempt it is not for: the daemon learns that this one has ended.

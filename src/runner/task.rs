@@ -41,6 +41,8 @@ const STUCK: Duration = Duration::from_secs(10);
 pub(super) struct Place {
     /// Held by whoever works in the worktree.
     pub(super) worktree: Arc<Mutex<()>>,
+    /// Held by who looks into it while others work there.
+    pub(super) surveys: Arc<Mutex<()>>,
     /// Where things are.
     pub(super) settings: Arc<Settings>,
     /// How tasks are confined.
@@ -178,10 +180,10 @@ struct Attempt {
 impl Attempt {
     async fn live(mut self, sessions: &Sessions) -> Report {
         let worktree = Arc::clone(&self.place.worktree);
-        let held = self.unless_stopped(worktree.lock()).await;
-        let checked_out = match held.is_ok() {
-            true => self.check_out().await,
-            false => Err(self.stopped_early()),
+        let held = repository::unless_stopped(&mut self.inbox.orders, worktree.lock()).await;
+        let checked_out = match held {
+            Ok(_) => self.check_out().await,
+            Err(cause) => Err(self.stopped_by(cause)),
         };
         if let Err((ended, detail)) = checked_out {
             self.end_rest().await;

@@ -110,7 +110,7 @@ impl Prompt {
     /// Takes it into the session, and then says so: whoever resumes that finds it there. `false` if the session has had it
     /// already. What comes within a turn is to be acted on `later`.
     fn begins(&self, session: &mut Session, later: bool) -> bool {
-        let new = session.takes(self.uuid.as_deref(), later.then_some(self.text.as_str()));
+        let new = session.takes(self.uuid.as_deref(), &self.text, later);
         if let Some(uuid) = &self.uuid {
             output::lifecycle(uuid, "started");
         }
@@ -212,15 +212,23 @@ impl<'a> Turn<'a> {
         match directive {
             Directive::Say(text) => self.output.text(self.session, text),
             Directive::Output(value) => self.output.structured(self.session, value),
+            Directive::NextOutput(file) => {
+                let text = std::fs::read_to_string(file).unwrap_or_default();
+                let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+                if let Ok(value) = serde_json::from_str(first) {
+                    let _ = std::fs::write(file, rest);
+                    self.output.structured(self.session, &value);
+                }
+            }
             Directive::Cost(usd) => self.session.charge(*usd),
             Directive::Turns(n) => (0..*n).for_each(|_| self.output.tool(self.session, "Bash", "true")),
             Directive::Write(file, text) => self.write(file, text, false),
             Directive::Append(file, text) => self.write(file, text, true),
-            Directive::Edit(file, text) => match hooks::run(self.flags, &self.session.id, "PreToolUse", file) {
-                Some(reason) => self.output.text(self.session, &format!("PreToolUse:Write hook error: {reason}")),
+            Directive::Edit(tool, file, text) => match hooks::run(self.flags, &self.session.id, "PreToolUse", tool, file) {
+                Some(reason) => self.output.text(self.session, &format!("PreToolUse:{tool} hook error: {reason}")),
                 None => {
                     self.write(file, text, false);
-                    hooks::run(self.flags, &self.session.id, "PostToolUse", file);
+                    hooks::run(self.flags, &self.session.id, "PostToolUse", tool, file);
                 }
             },
             Directive::Pid(file) => self.write(file, &std::process::id().to_string(), false),

@@ -1,6 +1,6 @@
 //! The directives, one a line of the prompt; a line that is none is what the agent says.
 //!
-//! `say TEXT`, `write FILE TEXT`, `append FILE TEXT`, `edit FILE TEXT` (as write, but asks the hooks of `--settings` first, and says what they refuse), `pid FILE` (its own), `sleep 2s`, `await FILE` (until it is there), `run SHELL LINE`, `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s [PIDFILE]`, `hang`,
+//! `say TEXT`, `write FILE TEXT`, `append FILE TEXT`, `edit FILE TEXT` (as write, but asks the hooks of `--settings` first, and says what they refuse), `multiedit`, `notebook` (the same with those tools), `pid FILE` (its own), `sleep 2s`, `await FILE` (until it is there), `run SHELL LINE`, `output JSON|FILE` (the result that a schema asks for; of a file the first line, which is taken out), `fail auth|server|limit EPOCH|refusal`, `alloc 200M`, `spin 5s`, `fork 50`, `daemonize 60s [PIDFILE]`, `hang`,
 //! `garbage`, `longline 50M`, `exit N`, `crash`, `cost 0.05`, `turns 3`, `halfutf8`, `noresult`, `ignore-signals`;
 //! `once DIRECTIVE` counts as done before it is: a resumed session goes on after it.
 
@@ -16,9 +16,12 @@ pub(crate) enum Directive {
     Say(String),
     /// The result that a JSON schema asks for.
     Output(serde_json::Value),
+    /// The same, from the first line of a file, which is taken out; nothing where there is none.
+    NextOutput(String),
     Write(String, String),
     Append(String, String),
-    Edit(String, String),
+    /// With that tool, under its hooks.
+    Edit(&'static str, String, String),
     Pid(String),
     Once(Box<Self>),
     Sleep(Duration),
@@ -120,14 +123,21 @@ fn bytes(text: &str) -> Option<usize> {
     text.get(..text.len() - 1)?.parse::<usize>().ok().map(|n| n << shift)
 }
 
+fn edit(tool: &'static str, rest: &str) -> Option<Directive> {
+    rest.split_once(' ').map(|(file, text)| Directive::Edit(tool, file.to_owned(), text.to_owned()))
+}
+
 fn directive(line: &str) -> Option<Directive> {
     let (verb, rest) = line.split_once(' ').map_or((line, ""), |(verb, rest)| (verb, rest.trim()));
     Some(match verb {
         "say" => Directive::Say(rest.to_owned()),
-        "output" => Directive::Output(serde_json::from_str(rest).ok()?),
+        "output" if rest.starts_with('{') => Directive::Output(serde_json::from_str(rest).ok()?),
+        "output" => Directive::NextOutput(rest.to_owned()),
         "write" => rest.split_once(' ').map(|(file, text)| Directive::Write(file.to_owned(), text.to_owned()))?,
         "append" => rest.split_once(' ').map(|(file, text)| Directive::Append(file.to_owned(), text.to_owned()))?,
-        "edit" => rest.split_once(' ').map(|(file, text)| Directive::Edit(file.to_owned(), text.to_owned()))?,
+        "edit" => edit("Write", rest)?,
+        "multiedit" => edit("MultiEdit", rest)?,
+        "notebook" => edit("NotebookEdit", rest)?,
         "pid" => Directive::Pid(rest.to_owned()),
         "once" => Directive::Once(Box::new(directive(rest)?)),
         "await" => Directive::Await(rest.to_owned()),

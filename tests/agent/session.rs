@@ -13,6 +13,8 @@ pub(crate) struct Session {
     done: usize,
     /// The numbers of the messages that it has had.
     had: Vec<String>,
+    /// All that was said to it, as often as it has it.
+    heard: Vec<String>,
     /// Those that are not acted on yet.
     open: Vec<String>,
     /// Over the whole session, as 2.1.329 counts.
@@ -50,6 +52,7 @@ impl Session {
         let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
         self.prompt = value["prompt"].as_str().unwrap_or_default().to_owned();
         self.had = value["had"].as_array().into_iter().flatten().filter_map(|uuid| uuid.as_str().map(str::to_owned)).collect();
+        self.heard = value["heard"].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect();
         self.open = value["open"].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect();
         self.done = value["done"].as_u64().unwrap_or(0) as usize;
         self.cost = value["cost"].as_f64().unwrap_or(0.0);
@@ -59,7 +62,7 @@ impl Session {
     }
 
     fn save(&self) {
-        let value = json!({"prompt": self.prompt, "done": self.done, "had": self.had, "open": self.open, "cost": self.cost, "tokens": self.tokens});
+        let value = json!({"prompt": self.prompt, "done": self.done, "had": self.had, "heard": self.heard, "open": self.open, "cost": self.cost, "tokens": self.tokens});
         let draft = self.path.with_extension("new");
         let _ = fs::write(&draft, value.to_string()).and_then(|()| fs::rename(&draft, &self.path));
     }
@@ -75,13 +78,14 @@ impl Session {
         self.done
     }
 
-    /// A message comes, to be acted on later if its text is given; answers whether it is new.
-    pub(crate) fn takes(&mut self, uuid: Option<&str>, later: Option<&str>) -> bool {
+    /// A message comes, maybe to be acted on later; answers whether it is new.
+    pub(crate) fn takes(&mut self, uuid: Option<&str>, text: &str, later: bool) -> bool {
         if uuid.is_some_and(|uuid| self.had.iter().any(|had| had == uuid)) {
             return false;
         }
         self.had.extend(uuid.map(str::to_owned));
-        self.open.extend(later.map(str::to_owned));
+        self.heard.push(text.to_owned());
+        self.open.extend(later.then(|| text.to_owned()));
         self.save();
         true
     }

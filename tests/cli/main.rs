@@ -14,6 +14,8 @@ mod likeness;
 mod limits;
 mod locks;
 mod messages;
+mod people;
+mod plans;
 mod program;
 mod reply;
 mod root;

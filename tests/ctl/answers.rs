@@ -3,7 +3,7 @@
 use crate::fake::{Fake, answer, ctl, finish};
 
 const INSTANCE: &str = r#"{"name":"a","configured":true,"active":"active","sub":"running","connected":true,"status":"idle","task":null,"since":null,"restarts":0,"memory_bytes":1073741824,"memory_limit_bytes":null,"cpu_seconds":1.5,"pids":3,"unit":"claude-code@a.service","directory":"/srv/a","profile":"claude","user":null,"invocation":null,"main_pid":7,"caps":[],"history":[]}"#;
-const HEALTH: &str = r#"{"status":"ok","version":"9.9.9","supervisor":"process","problems":[],"tasks":{"pending":2},"connected":1,"holds":{}}"#;
+const HEALTH: &str = r#"{"status":"ok","version":"9.9.9","supervisor":"process","problems":[],"tasks":{"pending":2},"connected":1,"holds":{},"pauses":[],"spent_today_usd":{"a":1.5,"b":0.25}}"#;
 
 #[test]
 fn json_is_the_answer_unchanged() {
@@ -32,7 +32,7 @@ fn status_is_a_table_without_escape_sequences_in_a_pipe() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(
         ran.out,
-        "clauded 9.9.9 ok, process, 1 connected, tasks: 2 pending\n\nNAME  STATE   SINCE  TASK  MEMORY  PIDS  RESTARTS  DOING\na     active  -      -     1G      3     0         idle\n"
+        "clauded 9.9.9 ok, process, 1 connected, tasks: 2 pending\n  spent today: $1.75\n\nNAME  STATE   SINCE  TASK  MEMORY  PIDS  RESTARTS  DOING\na     active  -      -     1G      3     0         idle\n"
     );
     let one = fake.run(&["status", "a"]).out;
     assert!(one.contains("claude-code@a.service") && one.contains("1G, no limit"), "{one}");

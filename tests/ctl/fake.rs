@@ -153,7 +153,7 @@ pub(crate) fn event(id: i64, task: i64) -> String {
 pub(crate) fn task(id: i64, state: &str, attempts: u32) -> String {
     let reason = if state == "failed" { "\"oom\"" } else { "null" };
     format!(
-        r#"{{"id":{id},"type":"task","title":"t","state":"{state}","reason":{reason},"detail":"","instance":null,"placed_on":"a","attempts":{attempts},"created":"2026-11-21T10:00:00Z","not_before":null,"finished":"2026-11-21T10:01:00Z","cost_usd":0.5,"prompt":"p","timeout_seconds":null,"budget_usd":null,"max_turns":null,"history":[]}}"#
+        r#"{{"id":{id},"type":"task","title":"t","state":"{state}","reason":{reason},"detail":"","instance":null,"placed_on":"a","attempts":{attempts},"created":"2026-11-21T10:00:00Z","not_before":null,"finished":"2026-11-21T10:01:00Z","cost_usd":0.5,"priority":0,"group":null,"waits_for":null,"claimed_by":null,"labels":[],"after":[],"after_failed":"fail","prompt":"p","timeout_seconds":null,"budget_usd":null,"max_turns":null,"history":[]}}"#
     )
 }
 

@@ -29,6 +29,7 @@ fn wrong_command_lines_ask_nothing() {
         (vec!["limit", "a", "--memory", "4GB"], "an amount of memory such as"),
         (vec!["task", "add", "  "], "the prompt is empty"),
         (vec!["task", "show", "x"], "invalid"),
+        (vec!["logs", "a", "-o", "yaml"], "ask for -o json"),
     ] {
         let ran = fake.run(&line);
         assert!(ran.code == Some(2) && ran.err.contains(expected) && ran.out.is_empty(), "{line:?}: {ran:?}");

@@ -1,6 +1,7 @@
 //! Kills of everything at random moments; after each, nothing acknowledged is lost and nothing runs twice at once.
 
-use crate::world::{DEADLINE, World, alive, environment, kill, processes};
+use crate::kills::{Random, all_accounted_for, kill_one, strangers};
+use crate::world::{DEADLINE, World};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,27 +12,9 @@ const INSTANCES: usize = 5;
 /// The one whose agent has sessions to go on with.
 const RESUMING: &str = "c";
 
-/// xorshift64*: all that is asked of it is to be repeatable.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-
-    fn below_len(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(u64::try_from(length).expect("few"))).expect("few")
-    }
-}
-
 #[test]
 fn no_task_is_lost_and_none_runs_twice_at_once() {
-    let seed = std::env::var("CLAUDED_CHAOS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()) | 1);
-    eprintln!("CLAUDED_CHAOS_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let mut world = World::new(
         "[profiles.sh]\nagent = \"command\"\ncommand = [\"/bin/sh\", \"-s\"]\nkill-grace = \"1s\"\n[defaults]\nprofile = \"sh\"\n[instances.c]\nprofile = \"claude\"\n",
     );
@@ -96,46 +79,9 @@ fn no_task_is_lost_and_none_runs_twice_at_once() {
     }
     assert!(resumed > 0, "no session was gone on with");
     assert!(!marks.join("violations").exists(), "a task ran twice at once");
-    let mark = world.path("").into_os_string().into_encoded_bytes();
     for name in &names {
         world.ok(&["stop", name]);
     }
-    let left: Vec<u32> = processes().filter(|p| *p != world.daemon_pid() && environment(*p).windows(mark.len()).any(|w| w == mark)).collect();
+    let left = strangers(&world, &BTreeSet::new());
     assert!(left.is_empty(), "processes are left: {left:?}");
-}
-
-/// Every process of this world is the daemon, a runner that the daemon knows, or comes from one; what is on its way out may go.
-fn all_accounted_for(world: &World, names: &[String]) {
-    let mark = world.path("").into_os_string().into_encoded_bytes();
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let known: BTreeSet<u32> =
-            names.iter().filter_map(|name| world.json(&["status", name])["main_pid"].as_u64()).filter_map(|pid| u32::try_from(pid).ok()).collect();
-        let ours = |pid: &u32| environment(*pid).windows(mark.len()).any(|w| w == mark);
-        let is_accounted = |pid: u32| pid == world.daemon_pid() || ancestors(pid).any(|pid| known.contains(&pid));
-        let strangers: Vec<u32> = processes().filter(ours).filter(|pid| alive(*pid) && !is_accounted(*pid)).collect();
-        if strangers.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "nobody answers for {strangers:?}: {}\n{}", world.ok(&["status"]), world.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The process, its parent, and so on.
-fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
-    let parent = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok();
-    std::iter::successors(Some(pid), parent)
-}
-
-/// Kills one process of this world with that name, if there is one.
-fn kill_one(world: &World, name: &str, random: &mut Random) -> bool {
-    let mark = world.path("").into_os_string().into_encoded_bytes();
-    let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    let found: Vec<u32> = processes().filter(named).filter(|pid| environment(*pid).windows(mark.len()).any(|w| w == mark)).collect();
-    if found.is_empty() {
-        return false;
-    }
-    kill("KILL", found[random.below_len(found.len())]);
-    true
 }

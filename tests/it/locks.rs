@@ -8,11 +8,12 @@ const SHOP: &str = "features = { auth = [\"src/auth/**\", \"login.*\"] }\n\
     [profiles.shell]\nagent = \"command\"\ncommand = [\"sh\", \"-e\"]\n\
     [instances.a]\nrepository = \"shop\"\n[instances.b]\nrepository = \"shop\"\n[instances.c]\nrepository = \"shop\"\nprofile = \"shell\"\n";
 
-fn shop() -> World {
-    with_policy("warn")
+pub(crate) fn shop() -> World {
+    with("warn", "")
 }
 
-fn with_policy(policy: &str) -> World {
+/// With that policy, and more in the configuration.
+pub(crate) fn with(policy: &str, more: &str) -> World {
     let mut world = World::without_daemon("");
     let shop = world.path("shop");
     let git = |arguments: &[&str]| {
@@ -23,7 +24,7 @@ fn with_policy(policy: &str) -> World {
     std::fs::create_dir(&shop).expect("made");
     git(&["init", "--quiet"]);
     git(&["commit", "--quiet", "--allow-empty", "-m", "first"]);
-    world.configure(&format!("[repositories.shop]\npath = \"{}\"\nlock-policy = \"{policy}\"\n{SHOP}", shop.display()));
+    world.configure(&format!("[repositories.shop]\npath = \"{}\"\nlock-policy = \"{policy}\"\n{SHOP}{more}", shop.display()));
     world.start_daemon();
     for name in ["a", "b", "c"] {
         world.instance(name);
@@ -32,22 +33,43 @@ fn with_policy(policy: &str) -> World {
 }
 
 /// A file that the agents wait for, outside of their worktrees.
-fn go(world: &World) -> String {
+pub(crate) fn go(world: &World) -> String {
     world.path("go").display().to_string()
 }
 
-fn locks(world: &World) -> Vec<(String, String)> {
+pub(crate) fn locks(world: &World) -> Vec<(String, String)> {
     let table = world.json(&["lock", "list"]);
     let locks = table["locks"].as_array().expect("a list").iter();
     locks.map(|lock| (lock["pattern"].as_str().expect("a pattern").to_owned(), lock["owner"].as_str().expect("an owner").to_owned())).collect()
 }
 
-fn said(task: &Value) -> &str {
+pub(crate) fn said(task: &Value) -> &str {
     task["history"].as_array().and_then(|attempts| attempts.last()).and_then(|attempt| attempt["text"].as_str()).unwrap_or_default()
 }
 
+/// Those who wait, once there are so many.
+pub(crate) fn waiting(world: &World, count: usize) -> Vec<Value> {
+    let end = std::time::Instant::now() + crate::world::DEADLINE;
+    loop {
+        let table = world.json(&["lock", "list"]);
+        let waiting = table["waiting"].as_array().expect("a list").clone();
+        if waiting.len() == count {
+            return waiting;
+        }
+        assert!(std::time::Instant::now() < end, "{table:#}");
+        std::thread::yield_now();
+    }
+}
+
+/// claudectl in a worktree, as a person there calls it.
+fn in_worktree(world: &World, instance: &str, arguments: &[&str]) -> std::process::Command {
+    let mut command = world.ctl_command(arguments);
+    command.current_dir(world.path("worktrees").join(instance)).env_remove("CLAUDED_WORKTREE").env_remove("VISUAL");
+    command
+}
+
 /// Takes a lock as whoever runs the tests.
-fn take(world: &World, more: &[&str]) -> Value {
+pub(crate) fn take(world: &World, more: &[&str]) -> Value {
     world.json(&[&["lock", "acquire", "--repository", "shop"], more].concat())
 }
 
@@ -113,29 +135,17 @@ fn who_waits_gets_it_when_it_is_free_and_who_hangs_up_leaves_the_line() {
     let world = shop();
     let holder = world.add("a", &format!("edit old.rs mine\nawait {}", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
-    let waiting = |count: usize| {
-        let end = std::time::Instant::now() + crate::world::DEADLINE;
-        loop {
-            let table = world.json(&["lock", "list"]);
-            let waiting = table["waiting"].as_array().expect("a list").clone();
-            if waiting.len() == count {
-                return waiting;
-            }
-            assert!(std::time::Instant::now() < end, "{table:#}");
-            std::thread::yield_now();
-        }
-    };
     // c's shell is an agent: it locks files of its own worktree.
     let task = world.add("c", &format!("{ctl} lock acquire --glob '*.rs' --wait=5min; {ctl} lock list; echo got it", ctl = env!("CARGO_BIN_EXE_claudectl")));
-    let first = waiting(1);
+    let first = waiting(&world, 1);
     assert_eq!((first[0]["owner"].as_str(), first[0]["position"].as_i64()), (Some(format!("c (task {task})").as_str()), Some(1)), "{first:#?}");
     let mut gone = world.ctl_command(&["lock", "acquire", "--repository", "shop", "--glob", "**", "--wait"]);
     let mut gone = gone.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("claudectl");
-    let second = waiting(2);
+    let second = waiting(&world, 2);
     assert!(second[1]["waits_for"].as_str().is_some_and(|way| way.contains("comes first")), "{second:#?}");
     gone.kill().expect("killed");
     gone.wait().expect("ended");
-    waiting(1);
+    waiting(&world, 1);
     std::fs::write(go(&world), "").expect("written");
     world.wait(&holder);
     let shown = world.wait(&task);
@@ -199,19 +209,112 @@ fn bad_input_is_refused_with_what_to_do() {
     assert_eq!(locks(&world), []);
 }
 
+/// An editor that writes the list of locks into the file.
+fn editor(world: &World) -> String {
+    let script = world.path("editor");
+    std::fs::write(&script, "#!/bin/sh\n\"$CTL\" lock list > \"$1\"\n").expect("written");
+    std::process::Command::new("chmod").arg("+x").arg(&script).status().expect("chmod");
+    script.display().to_string()
+}
+
+#[test]
+fn edit_says_who_has_the_file_and_waits_if_it_is_to() {
+    let world = shop();
+    let holder = world.add("a", &format!("edit x.txt mine\nawait {}", go(&world)));
+    world.event(|e| e["kind"] == "lock-acquired");
+    world.wait(&world.add("b", "say here"));
+    let edit = |more: &[&str]| {
+        let mut command = in_worktree(&world, "b", &[&["edit", "x.txt"], more].concat());
+        command.env("EDITOR", editor(&world)).env("CTL", env!("CARGO_BIN_EXE_claudectl"));
+        command
+    };
+    let refused = edit(&[]).output().expect("ran");
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(7) && told.contains(&format!("x.txt is held by a (task {holder}) until that task ends")), "{refused:?}");
+    let file = world.path("worktrees/b/x.txt");
+    assert!(!file.exists(), "no editor was opened");
+    let waits = edit(&["--wait=5min"]).stderr(std::process::Stdio::piped()).spawn().expect("started");
+    waiting(&world, 1);
+    assert!(!file.exists(), "no editor is open yet");
+    std::fs::write(go(&world), "").expect("written");
+    let done = waits.wait_with_output().expect("ended");
+    assert!(done.status.success(), "{done:?}");
+    let seen = std::fs::read_to_string(&file).expect("the editor wrote");
+    assert!(seen.contains("x.txt") && !seen.contains("(task"), "the lock was the person's by then: {seen}");
+    assert_eq!(world.wait(&holder)["state"], "succeeded");
+    assert_eq!(locks(&world), []);
+}
+
+#[test]
+fn a_link_that_leads_out_of_the_worktree_is_neither_locked_nor_written_through() {
+    let world = shop();
+    let outside = world.path("outside");
+    std::fs::create_dir(&outside).expect("made");
+    // One to a directory, and one to a file that is not there yet.
+    let links = format!("run ln -s {0} out; ln -s {0}/new.txt new.txt", outside.display());
+    for link in ["out/x.txt", "new.txt"] {
+        let shown = world.wait(&world.add("a", &format!("{links}\nedit {link} no")));
+        let told = said(&shown);
+        assert!(told.contains("hook error") && told.contains("leads out of the worktree") && told.contains("outside"), "{told}");
+        for command in [&["lock", "acquire", link][..], &["lock", "acquire", "--wait", link], &["edit", link]] {
+            let refused = in_worktree(&world, "a", command).env("EDITOR", "touch").output().expect("ran");
+            let told = String::from_utf8_lossy(&refused.stderr);
+            assert!(refused.status.code() == Some(2) && told.contains("leads out of the worktree"), "{command:?}: {refused:?}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(&outside).expect("listed").count(), 0);
+    let events = world.json(&["events"]);
+    assert!(!events.as_array().expect("events").iter().any(|e| e["kind"] == "lock-acquired"), "{events:#}");
+}
+
+#[test]
+fn a_feature_stands_for_its_files_until_it_is_released() {
+    let world = shop();
+    assert_eq!(take(&world, &["--feature", "auth"])["kind"], "feature");
+    for file in ["login.txt", "src/auth/deep/x.rs"] {
+        let refused = world.wait(&world.add("a", &format!("run mkdir -p src/auth/deep\nedit {file} no")));
+        assert!(said(&refused).contains("hook error: feature auth is held by"), "{file}: {}", said(&refused));
+        assert!(!world.path("worktrees/a").join(file).exists());
+    }
+    assert!(!said(&world.wait(&world.add("a", "edit other.txt yes"))).contains("hook error"), "the feature has no such file");
+    world.ok(&["lock", "release", "--repository", "shop", "--feature", "auth"]);
+    assert_eq!(locks(&world), []);
+    let task = world.add("a", &format!("edit login.txt yes\nawait {}", go(&world)));
+    world.event(|e| e["kind"] == "lock-acquired" && e["task"] == task.parse::<i64>().expect("a number"));
+    // And a file of it stands in the feature's way.
+    let refused = world.fails(7, &["lock", "acquire", "--repository", "shop", "--feature", "auth"]);
+    assert!(refused.contains(&format!("login.txt is held by a (task {task})")), "{refused}");
+    std::fs::write(go(&world), "").expect("written");
+    assert_eq!(world.wait(&task)["state"], "succeeded");
+    assert_eq!(std::fs::read_to_string(world.path("worktrees/a/login.txt")).ok().as_deref(), Some("yes\n"));
+}
+
+#[test]
+fn every_tool_that_writes_asks_first() {
+    let world = shop();
+    take(&world, &["held/"]);
+    for (tool, name) in [("edit", "Write"), ("multiedit", "MultiEdit"), ("notebook", "NotebookEdit")] {
+        let file = format!("{tool}.ipynb");
+        let shown = world.wait(&world.add("a", &format!("run mkdir -p held\n{tool} {file} yes\n{tool} held/{file} no")));
+        assert!(said(&shown).contains(&format!("PreToolUse:{name} hook error: held/ is held by")), "{tool}: {}", said(&shown));
+        world.event(|e| e["kind"] == "lock-acquired" && e["message"].as_str().is_some_and(|message| message.contains(&format!(" on {file} "))));
+        let tree = world.path("worktrees/a");
+        assert_eq!((tree.join(&file).exists(), tree.join("held").join(&file).exists()), (true, false), "{tool}");
+    }
+    let events = world.json(&["events"]);
+    assert!(!events.as_array().expect("events").iter().any(|e| e["kind"] == "lock-missing"), "{events:#}");
+}
+
 #[test]
 fn edit_locks_while_the_editor_is_open() {
     let world = shop();
     let file = world.path("worktrees/a/notes.txt");
     let edit = |editor: &str| {
-        let mut command = world.ctl_command(&["edit", "notes.txt"]);
-        command.current_dir(world.path("worktrees/a")).env_remove("CLAUDED_WORKTREE").env("EDITOR", editor).env_remove("VISUAL");
+        let mut command = in_worktree(&world, "a", &["edit", "notes.txt"]);
+        command.env("EDITOR", editor);
         command
     };
-    let script = world.path("editor");
-    std::fs::write(&script, "#!/bin/sh\n\"$CTL\" lock list > \"$1\"\n").expect("written");
-    std::process::Command::new("chmod").arg("+x").arg(&script).status().expect("chmod");
-    let done = edit(&script.display().to_string()).env("CTL", env!("CARGO_BIN_EXE_claudectl")).output().expect("ran");
+    let done = edit(&editor(&world)).env("CTL", env!("CARGO_BIN_EXE_claudectl")).output().expect("ran");
     assert!(done.status.success(), "{done:?}");
     let seen = std::fs::read_to_string(&file).expect("the editor wrote");
     assert!(seen.contains("notes.txt") && seen.contains("shop"), "{seen}");
@@ -246,7 +349,7 @@ fn a_file_that_another_has_written_to_since_is_not_overwritten() {
 
 #[test]
 fn what_was_changed_without_a_lock_is_told_or_refused_before_the_commit() {
-    let world = with_policy("refuse");
+    let world = with("refuse", "");
     let fine = world.wait(&world.add("a", "edit x.txt 1"));
     assert_eq!(fine["state"], "succeeded", "{fine:#}");
     // Written past the hooks, as a shell does.

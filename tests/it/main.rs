@@ -4,12 +4,22 @@
 mod audit;
 mod bad_days;
 mod chaos;
+mod coordination;
+mod forecast;
+mod kills;
+mod lock_waits;
 mod locks;
+mod mcp;
 mod messages;
 mod metrics;
+mod plans;
+mod queue;
+mod repositories;
+mod schedules;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod tasks;
 mod teams;
+mod workflow;
 mod worktrees;
 mod world;

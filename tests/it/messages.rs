@@ -131,6 +131,43 @@ fn a_call_for_help_brings_the_answer_back_to_a_person_and_to_an_agent() {
     assert!(world.ok(&["help", "task", "add"]).contains("--instance"), "help for a command is still help");
 }
 
+#[test]
+fn help_comes_from_a_free_one_with_the_specialty_rather_than_from_a_busy_one() {
+    let world = World::new("");
+    // By name the busy one is the first, and one without the specialty is free.
+    for name in ["a-backend", "a-front", "b-backend"] {
+        world.instance(name);
+        world.wait(&world.add(name, "say hello"));
+    }
+    let busy = world.add("a-backend", "await go");
+    world.running(&busy);
+    let ask = &["help", "--specialty", "backend", "--timeout", "1min", "run basename \"$PWD\""];
+    assert_eq!(world.ok(ask).trim(), "b-backend");
+    // Where all who fit are busy, the first of them answers when it has done its own.
+    let other = world.add("b-backend", "await go");
+    world.running(&other);
+    let asked = world.ctl_command(ask).stdout(std::process::Stdio::piped()).spawn().expect("claudectl runs");
+    let deadline = Instant::now() + DEADLINE;
+    while world.json(&["task", "list", "--state", "pending"]).as_array().is_none_or(Vec::is_empty) {
+        assert!(Instant::now() < deadline, "{}", world.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::write(world.path("worktrees/a-backend/go"), "").expect("written");
+    let answer = asked.wait_with_output().expect("ended");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "a-backend", "{answer:?}");
+    fs::write(world.path("worktrees/b-backend/go"), "").expect("written");
+    assert_eq!(world.wait(&other)["state"], "succeeded");
+}
+
+/// What the sessions of an instance's agents have been told by these messages, each as often as it is in them.
+fn heard(world: &World, instance: &str) -> Vec<String> {
+    let sessions = world.path("instances/instances").join(instance).join("claude/scripted-sessions");
+    let sessions = fs::read_dir(sessions).expect("listed").map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("read"));
+    let heard = sessions.flat_map(|text| serde_json::from_str::<Value>(&text).expect("JSON")["heard"].as_array().expect("a list").clone());
+    let lines = heard.flat_map(|text| text.as_str().expect("a text").lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.filter_map(|line| line.strip_prefix("append inbox ").map(str::to_owned)).collect()
+}
+
 /// Kills of clauded, the runner and the agent while messages come; the agent goes on in its session, and has each message once.
 #[test]
 fn each_message_arrives_once_whatever_dies() {
@@ -172,11 +209,14 @@ fn each_message_arrives_once_whatever_dies() {
             world.wait(&row["letters"][0]["task"].to_string());
         }
     }
-    let mut inbox = lines(&directory.join("inbox"));
-    inbox.sort();
-    // An agent that is killed between a deed and its note of it does it again; the message was in its session once.
-    inbox.dedup();
     let mut expected: Vec<_> = (0..9).flat_map(|round| (0..3).map(move |n| format!("m{round}.{n}"))).collect();
     expected.sort();
+    let mut told = heard(&world, "a");
+    told.sort();
+    assert_eq!(told, expected, "each is in one session, once\n{}", world.log());
+    let mut inbox = lines(&directory.join("inbox"));
+    inbox.sort();
+    // An agent that is killed between a deed and its note of it does it again, whatever it was told.
+    inbox.dedup();
     assert_eq!(inbox, expected, "{}", world.log());
 }

@@ -125,7 +125,6 @@ fn every_reason_is_told_apart() {
         (shown["state"].as_str().unwrap_or_default().to_owned(), shown["reason"].as_str().unwrap_or_default().to_owned())
     };
     let failed = |reason: &str| ("failed".to_owned(), reason.to_owned());
-    assert_eq!(ended(&world.add("a", "fail auth")), failed("auth"));
     assert_eq!(ended(world.ok(&["task", "add", "--instance", "a", "--timeout", "1s", "hang"]).trim()), failed("timeout"));
     assert_eq!(ended(world.ok(&["task", "add", "--instance", "a", "--budget-usd", "0.01", "cost 0.02\nsleep 1s\ncost 0.02\nsay no"]).trim()), failed("budget"));
     assert_eq!(ended(&world.add("a", "noresult")), failed("agent-error"));
@@ -183,12 +182,31 @@ fn a_usage_limit_holds_the_account_and_the_task_goes_on_in_its_session() {
 fn an_ended_task_is_tried_again_when_a_person_says_so() {
     let world = World::new("");
     world.instance("a");
-    let task = world.add("a", "once fail auth\nsay logged in now");
-    assert_eq!(world.wait(&task)["reason"], "auth");
+    let task = world.add("a", "once noresult\nsay better now");
+    assert_eq!(world.wait(&task)["reason"], "agent-error");
     world.ok(&["task", "retry", &task]);
     let shown = world.wait(&task);
     assert_eq!(shown["state"], "succeeded", "{shown:#}");
     assert_eq!(shown["attempts"], 2);
+}
+
+#[test]
+fn without_a_login_the_account_is_paused_and_the_task_waits_for_whoever_mends_it() {
+    let world = World::new("");
+    world.instance("a");
+    let task = world.add("a", "once fail auth\nsay logged in now");
+    let event = world.event(|event| event["kind"] == "account-paused");
+    assert!(event["message"].as_str().is_some_and(|text| text.ends_with("then: claudectl resume --account claude")), "{event:#}");
+    let waits = world.json(&["task", "show", &task]);
+    assert_eq!(
+        (waits["state"].as_str(), waits["waits_for"].as_str(), last(&waits)["reason"].as_str()),
+        (Some("pending"), Some("paused"), Some("auth")),
+        "{waits:#}"
+    );
+    assert!(world.ok(&["status"]).contains("account claude is paused by clauded"));
+    world.ok(&["resume", "--account", "claude"]);
+    let shown = world.wait(&task);
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(2)), "{shown:#}");
 }
 
 #[test]
@@ -225,7 +243,7 @@ fn an_agent_is_known_as_the_agent_of_its_instance() {
         let task = world.wait(&world.add("a", &prompt));
         assert_eq!(task["state"], "succeeded", "{task:#}");
         let refusal = std::fs::read_to_string(world.path("worktrees/a").join(file)).expect("it was refused");
-        assert!(refusal.contains("you are instance a (uid") && refusal.contains("agents may not do that"), "{refusal}");
+        assert!(refusal.contains("you are the agent of instance a, which is in no team"), "{refusal}");
     }
     assert!(world.json(&["task", "list", "--all"]).as_array().is_some_and(|tasks| tasks.len() == 2), "nothing was added");
 }

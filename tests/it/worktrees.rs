@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-fn git(directory: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]).args(arguments).current_dir(directory);
     let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git runs");
@@ -15,7 +15,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 /// A world with a repository `shop` of one commit, and the instances that work on it.
-fn world(instances: &[&str], more: &str) -> World {
+pub(crate) fn world(instances: &[&str], more: &str) -> World {
     let mut world = World::without_daemon("");
     let repository = world.path("repository");
     fs::create_dir(&repository).expect("mkdir");
@@ -110,12 +110,8 @@ fn worktrees_are_listed_and_go_when_nothing_is_lost_with_them() {
     assert!(trees[0]["instance"] == "a" && branch.ends_with("/task/a") && trees[0]["disk_bytes"].as_u64().is_some_and(|n| n > 0), "{trees}");
     assert!(world.ok(&["metrics"]).contains("clauded_worktree_disk_bytes{instance=\"a\"} "));
 
-    let why = |fates: &Value, name: &str| {
-        let fate = fates.as_array().expect("fates").iter().find(|fate| fate["instance"] == name).expect("it is there").clone();
-        (fate["goes"].as_bool().unwrap_or_default(), fate["why"].as_str().unwrap_or_default().to_owned())
-    };
     let fates = world.json(&["worktree", "gc"]);
-    assert_eq!(why(&fates, "a"), (false, "its instance runs".to_owned()));
+    assert_eq!(fate(&fates, "a"), (false, "its instance runs".to_owned()));
     assert!(world.fails(7, &["worktree", "remove", "a"]).contains("a runs; stop it first: claudectl stop a"));
 
     world.ok(&["stop", "a", "b"]);
@@ -124,13 +120,13 @@ fn worktrees_are_listed_and_go_when_nothing_is_lost_with_them() {
     fs::write(world.path("worktrees/b/by-hand.txt"), "x").expect("write");
     git(&world.path("repository"), &["merge", "--quiet", &branch]);
     let dry = world.json(&["worktree", "gc", "--dry-run"]);
-    assert_eq!(why(&dry, "a"), (true, "it is clean, and the base contains all of it".to_owned()));
-    assert_eq!(why(&dry, "b"), (false, "it has uncommitted changes".to_owned()));
+    assert_eq!(fate(&dry, "a"), (true, "it is clean, and the base contains all of it".to_owned()));
+    assert_eq!(fate(&dry, "b"), (false, "it has uncommitted changes".to_owned()));
     assert!(world.path("worktrees/a/a.txt").exists(), "a dry run removes nothing");
     let refused = world.fails(7, &["worktree", "remove", "b"]);
     assert!(refused.contains("the worktree of b stays: it has uncommitted changes"), "{refused}");
 
-    assert!(why(&world.json(&["worktree", "gc"]), "a").0);
+    assert!(fate(&world.json(&["worktree", "gc"]), "a").0);
     assert!(!world.path("worktrees/a").exists() && world.path("worktrees/b/by-hand.txt").exists());
     assert_eq!(git(&world.path("repository"), &["show", &format!("{branch}:a.txt")]), "x");
     assert!(!git(&world.path("repository"), &["worktree", "list"]).contains("worktrees/a"));
@@ -140,6 +136,101 @@ fn worktrees_are_listed_and_go_when_nothing_is_lost_with_them() {
     assert_eq!(world.wait(&waits)["state"], "succeeded");
     let task = add(&world, &["--instance", "a", "--title", "again", "write again.txt x"]);
     assert_eq!(world.wait(&task)["state"], "succeeded");
+}
+
+/// What becomes of an instance's worktree, and why.
+fn fate(fates: &Value, name: &str) -> (bool, String) {
+    let fate = fates.as_array().expect("fates").iter().find(|fate| fate["instance"] == name).expect("it is there").clone();
+    (fate["goes"].as_bool().unwrap_or_default(), fate["why"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_worktree_stays_for_what_git_says_of_it_and_goes_by_hand_or_when_its_time_is_over() {
+    let mut world = world(&["a", "b"], "keep = \"1h\"");
+    world.ok(&["start", "a", "b"]);
+    for name in ["a", "b"] {
+        let task = add(&world, &["--instance", name, "--title", name, &format!("write {name}.txt x")]);
+        assert_eq!(world.wait(&task)["state"], "succeeded");
+    }
+    world.ok(&["stop", "a", "b"]);
+    let (a, repository) = (world.path("worktrees/a"), world.path("repository"));
+    let branch = git(&a, &["branch", "--show-current"]);
+    let why = |dry: &[&str]| fate(&world.json(&[&["worktree", "gc"], dry].concat()), "a");
+    let young = (false, "its branch is not merged, and it was worked in 0 h ago".to_owned());
+    assert_eq!(why(&[]), young);
+
+    git(&repository, &["worktree", "lock", "--reason", "on a stick", &a.display().to_string()]);
+    let locked = (false, "it is locked: on a stick".to_owned());
+    assert_eq!(why(&[]), locked);
+    let refused = world.fails(7, &["worktree", "remove", "a"]);
+    assert!(refused.contains("the worktree of a stays: it is locked: on a stick"), "{refused}");
+    git(&repository, &["worktree", "unlock", &a.display().to_string()]);
+
+    // A commit that no branch has; and one that a tag keeps.
+    git(&a, &["checkout", "--quiet", "--detach"]);
+    git(&a, &["commit", "--quiet", "--allow-empty", "-m", "lonely"]);
+    assert_eq!(why(&[]), (false, "no branch leads to the commit that is checked out".to_owned()));
+    git(&a, &["tag", "kept"]);
+    assert_eq!(why(&[]), young);
+    git(&a, &["checkout", "--quiet", &branch]);
+
+    // Half done, though nothing in it is changed.
+    git(&a, &["bisect", "start"]);
+    assert_eq!(why(&[]), (false, "a bisect in it is half done".to_owned()));
+    git(&a, &["bisect", "reset"]);
+    let refused = world.fails(3, &["worktree", "remove", "nobody"]);
+    assert!(refused.contains("nobody has no worktree of a repository"), "{refused}");
+
+    // By hand it goes although it is young and not merged: its branch has all of it.
+    world.ok(&["worktree", "remove", "a"]);
+    assert!(!a.exists() && world.path("worktrees/b/b.txt").exists());
+    assert!(!git(&repository, &["worktree", "list"]).contains("worktrees/a"));
+    assert_eq!(git(&repository, &["show", &format!("{branch}:a.txt")]), "x");
+    world.event(|e| e["kind"] == "worktree-removed" && e["instance"] == "a");
+    let listed = world.json(&["worktree", "list"]);
+    assert!(listed[0]["instance"] == "a" && listed[0]["disk_bytes"].is_null() && listed[1]["instance"] == "b", "{listed}");
+
+    // Its time is over at once.
+    let text = fs::read_to_string(world.path("clauded.toml")).expect("readable").replace("keep = \"1h\"", "keep = \"1ms\"");
+    fs::write(world.path("clauded.toml"), text).expect("written");
+    world.end_daemon("TERM");
+    world.start_daemon();
+    let fates = world.json(&["worktree", "gc"]);
+    assert_eq!(fate(&fates, "b"), (true, "it is clean, and nobody has worked in it for 0 h".to_owned()));
+    assert!(!world.path("worktrees/b").exists());
+}
+
+#[test]
+fn a_worktree_stays_while_processes_are_left_in_the_cgroup_of_its_instance() {
+    let world = world(&["a"], "");
+    world.ok(&["start", "a"]);
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", world.runner_pid("a"))).expect("its groups");
+    let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")).filter(|group| group.contains("clauded-")) else {
+        return crate::skip::skip("a cgroup with processes of an instance that has stopped: there is no cgroup v2 tree that can be written");
+    };
+    let group = clauded::platform::cgroup::mount().expect("it is mounted").join(own.trim_start_matches('/').trim_end_matches("/runner"));
+    let task = add(&world, &["--instance", "a", "--title", "a", "write a.txt x"]);
+    world.wait(&task);
+    git(&world.path("repository"), &["merge", "--quiet", &git(&world.path("worktrees/a"), &["branch", "--show-current"])]);
+    world.ok(&["stop", "a"]);
+    // As if the kernel could not end one of its processes.
+    let below = group.join("runner");
+    fs::create_dir_all(&below).expect("made");
+    let mut left = Command::new("sleep").arg("600").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("started");
+    fs::write(below.join("cgroup.procs"), left.id().to_string()).expect("moved");
+    let said = format!("processes are left in its cgroup {}: {}; end them first", group.display(), left.id());
+    let dry = fate(&world.json(&["worktree", "gc", "--dry-run"]), "a");
+    let wet = fate(&world.json(&["worktree", "gc"]), "a");
+    let refused = world.ctl(&["worktree", "remove", "a"]);
+    let lives = left.try_wait().expect("asked").is_none();
+    left.kill().expect("killed");
+    left.wait().expect("ended");
+    assert_eq!((&dry, &wet), (&(false, said.clone()), &(false, said.clone())));
+    assert_eq!(refused.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&format!("the worktree of a stays: {said}")), "{refused:?}");
+    assert!(lives && world.path("worktrees/a/a.txt").exists(), "nothing was started there that would have ended it");
+    assert_eq!(fate(&world.json(&["worktree", "gc"]), "a"), (true, "it is clean, and the base contains all of it".to_owned()));
+    assert!(!world.path("worktrees/a").exists());
 }
 
 #[test]

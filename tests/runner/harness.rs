@@ -230,6 +230,7 @@ impl Host {
             title: "a title".to_owned(),
             prompt: prompt.to_owned(),
             resume: None,
+            afresh: false,
             timeout: PATIENCE,
             budget: None,
             max_turns: None,

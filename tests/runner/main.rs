@@ -4,12 +4,16 @@
 
 mod bad_days;
 mod ending;
+mod forecast;
 mod harness;
+mod hostile;
 mod link;
+mod locks;
 mod repository;
 mod samples;
 #[path = "../skip/mod.rs"]
 mod skip;
 mod work;
 mod worktree_bad_days;
+mod worktree_messes;
 mod worktrees;

@@ -96,6 +96,13 @@ impl Site {
         work
     }
 
+    /// The same, whose branch goes to a remote.
+    pub(crate) fn pushed(&self, task: i64, branch: &str, script: &str, remote: &str) -> Work {
+        let mut work = self.shell(task, branch, script);
+        work.checkout.as_mut().expect("a repository").push = Some(remote.to_owned());
+        work
+    }
+
     /// Work for the scripted agent, with a check.
     pub(crate) fn checked(&self, prompt: &str, check: &str) -> Work {
         let mut work = self.host.scripted(prompt);

@@ -1,14 +1,13 @@
-//! Worktrees that are broken, agents that leave a mess, repositories that mean harm, remotes and disks that refuse.
+//! Worktrees that are broken, gits that are killed, remotes and disks that refuse.
 
-use crate::harness::{Kind, attempt};
+use crate::harness::{Kind, appears, attempt};
 use crate::repository::{Site, git, try_git};
 use clauded::core::attempt::{Ended, Reason, Report};
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// Runs a task that commits one file, in a runner that is started for it.
 fn one_task(site: &mut Site, task: i64) -> Report {
@@ -45,7 +44,13 @@ fn whatever_has_become_of_a_worktree_it_is_repaired() {
 
     fs::write(own(&site).join("index.lock"), "").expect("write");
     fs::write(own(&site).join("HEAD.lock"), "").expect("write");
+    fs::write(own(&site).join("AUTO_MERGE.lock"), "").expect("write");
+    // Of what all worktrees share: made when no git of now was there.
+    let shared = PathBuf::from(git(&site.worktree(), &["rev-parse", "--path-format=absolute", "--git-common-dir"])).join("packed-refs.lock");
+    let made = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::create(&shared).and_then(|file| file.set_modified(made)).expect("made");
     good(&mut site, 4);
+    assert!(!shared.exists());
 
     fs::write(own(&site).join("index"), "garbage").expect("write");
     good(&mut site, 5);
@@ -63,6 +68,24 @@ fn whatever_has_become_of_a_worktree_it_is_repaired() {
     fs::write(there.join("index.lock"), "").expect("write");
     fs::write(there.join("locked"), "initializing").expect("write");
     good(&mut site, 7);
+
+    // Likewise, with half of what makes it one; and while git took back what it had made.
+    let there = own(&site);
+    fs::write(there.join("HEAD"), format!("{}\n", "0".repeat(40))).expect("write");
+    fs::remove_file(there.join("commondir")).expect("rm");
+    fs::write(site.worktree().join("kept.txt"), "x").expect("write");
+    good(&mut site, 71);
+    let kept = git(&site.repository(), &["for-each-ref", "--format=%(refname)", "refs/clauded/rescue/test-1/"]);
+    assert_eq!(git(&site.repository(), &["show", &format!("{}:kept.txt", kept.lines().last().expect("a ref"))]), "x", "{kept}");
+    fs::remove_dir_all(own(&site)).expect("rm -r");
+    good(&mut site, 72);
+    fs::remove_dir_all(own(&site)).expect("rm -r");
+    for name in ["file.txt", ".gitignore", "made.txt"] {
+        fs::remove_file(site.worktree().join(name)).expect("rm");
+    }
+    let before = git(&site.repository(), &["for-each-ref", "refs/clauded"]);
+    good(&mut site, 73);
+    assert_eq!(git(&site.repository(), &["for-each-ref", "refs/clauded"]), before, "there was nothing to keep");
 
     // The instance's directory is another one now, and somebody has moved the worktree there.
     let moved = site.host.dir.path().join("moved");
@@ -160,6 +183,58 @@ fn a_remote_that_cannot_be_reached_may_be_there_later() {
     assert_eq!(report.ended, Ended::Failed { reason: Reason::Worktree, transient: true }, "{report:?}");
 }
 
+/// Has the runner find a git that is killed at some of its calls, as `cases` of sh(1) on its arguments say, with marks in `$here`.
+/// Answers that directory.
+fn killed_git(site: &mut Site, cases: &str) -> std::path::PathBuf {
+    let here = site.host.dir.path().join("tools");
+    fs::create_dir(&here).expect("mkdir");
+    let path = std::env::var("PATH").expect("a path");
+    let script = format!("#!/bin/sh\nhere={}\ncase \" $* \" in\n{cases}\nesac\nPATH={path}; exec git \"$@\"\n", here.display());
+    fs::write(here.join("git"), script).expect("write");
+    fs::set_permissions(here.join("git"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    site.host.environment.push(("PATH", format!("{}:{path}", here.display())));
+    here
+}
+
+#[test]
+fn a_git_that_was_killed_is_no_fault_of_the_tasks() {
+    let mut site = Site::remote(Kind::Subreaper);
+    // Dies of the first push, of the first questions about the work, and of each fetch for the second task. For the third it is the
+    // other end of the fetch that dies, in the middle of a sentence (gitprotocol-v2(5)).
+    let cases = "*' push '*) [ -e $here/pushed ] || { touch $here/pushed; kill -9 $$; };;\n\
+                 *' rev-list '*) [ -e $here/counted ] || { touch $here/counted; kill -9 $$; };;\n\
+                 *' diff '*) [ -e $here/compared ] || { touch $here/compared; kill -9 $$; };;\n\
+                 *' fetch '*) [ ! -e $here/broken ] || kill -9 $$; [ ! -e $here/far ] || for a; do shift\n                 case $a in --upload-pack=*) a=\"--upload-pack=printf '000eversion 2\\n'; kill -9 \\$\\$ #\";; esac; set -- \"$@\" \"$a\"; done;;";
+    let tools = killed_git(&mut site, cases);
+    let mut daemon = site.connect();
+    daemon.run(site.pushed(1, "a/one", "echo x > x.txt", "origin"));
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+    assert!(["pushed", "counted", "compared"].iter().all(|died| tools.join(died).exists()));
+    let work = report.work.expect("work");
+    assert!(work.commits == 1 && work.files.len() == 1 && work.push.is_some_and(|push| push.refused.is_none()), "what was done is known, and pushed");
+    for (task, broken) in [(2, "broken"), (3, "far")] {
+        fs::write(tools.join(broken), "").expect("write");
+        daemon.run(site.shell(task, "a/two", "touch ran"));
+        let report = daemon.finished();
+        assert_eq!(report.ended, Ended::Failed { reason: Reason::Worktree, transient: true }, "{report:?}");
+        fs::remove_file(tools.join(broken)).expect("removed");
+    }
+}
+
+#[test]
+fn what_a_failed_task_leaves_is_named_though_the_git_that_keeps_it_was_killed() {
+    let mut site = Site::new(Kind::Subreaper);
+    let tools = killed_git(&mut site, "*' commit-tree '*) [ -e $here/died ] || { touch $here/died; kill -9 $$; };;");
+    let mut daemon = site.connect();
+    daemon.run(site.shell(1, "a/one", "echo x > x.txt; exit 3"));
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Failed { reason: Reason::AgentError, transient: false }, "{report:?}");
+    assert!(tools.join("died").exists());
+    let kept = report.work.and_then(|work| work.rescue).expect("a rescue ref");
+    assert_eq!(site.content(&kept, "x.txt"), "x");
+}
+
 #[test]
 fn a_push_that_is_refused_fails_the_task_in_the_remotes_words_and_the_work_is_committed() {
     let mut site = Site::remote(Kind::Subreaper);
@@ -168,11 +243,7 @@ fn a_push_that_is_refused_fails_the_task_in_the_remotes_words_and_the_work_is_co
     fs::write(&hook, "#!/bin/sh\necho 'branches of agents are not taken' >&2\nexit 1\n").expect("write");
     fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).expect("chmod");
     let mut daemon = site.connect();
-    let mut work = site.shell(1, "a/b", "echo x > x");
-    if let Some(checkout) = &mut work.checkout {
-        checkout.push = Some("origin".to_owned());
-    }
-    daemon.run(work);
+    daemon.run(site.pushed(1, "a/b", "echo x > x", "origin"));
     let report = daemon.finished();
     assert_eq!(report.ended, Ended::Failed { reason: Reason::Publish, transient: false });
     assert!(report.detail.starts_with("the work is committed on a/b, and origin did not take it: "), "{}", report.detail);
@@ -182,242 +253,73 @@ fn a_push_that_is_refused_fails_the_task_in_the_remotes_words_and_the_work_is_co
     assert_eq!(site.content("a/b", "x"), "x");
 }
 
-/// What came of a task whose agent did that, and of the one after it.
-fn mess(prepare: &str, script: &str) -> (Site, Report) {
-    let mut site = Site::new(Kind::Subreaper);
-    git(&site.repository(), &["branch", "other"]);
-    if !prepare.is_empty() {
-        let done = Command::new("sh").args(["-ec", prepare]).current_dir(site.repository()).env("GIT_CONFIG_GLOBAL", "/dev/null").status();
-        assert!(done.expect("sh").success());
-    }
-    let mut daemon = site.connect();
-    let script = format!("set -e; git config user.name Agent; git config user.email agent@example.org; {script}");
-    daemon.run(site.shell(1, "a/one", &script));
-    let report = daemon.finished();
-    daemon.run(site.shell(2, "a/two", "git status --porcelain; git branch --show-current"));
-    let next = daemon.finished();
-    assert_eq!(next.ended, Ended::Succeeded, "the next task is to have a clean tree: {next:?}\nafter {report:?}");
-    assert!(next.text.ends_with("a/two") && !next.text.contains(" M ") && !next.text.contains("UU"), "{next:?}");
-    (site, report)
-}
-
-const CONFLICT: &str = "git checkout -q other; echo theirs > file.txt; git -c user.name=A -c user.email=a@b commit -qam theirs; git checkout -q main";
-
 #[test]
-fn a_merge_in_conflict_is_rescued_with_its_marks() {
-    let (site, report) = mess(CONFLICT, "echo ours > file.txt; git commit -qam ours; git merge other || echo left; echo more > more.txt");
-    assert_eq!(report.ended, Ended::Failed { reason: Reason::Worktree, transient: false });
-    assert!(report.detail.contains("a merge with 1 files in conflict") && report.detail.contains("refs/clauded/rescue/test-1/1.1"), "{}", report.detail);
-    assert!(site.content("refs/clauded/rescue/test-1/1.1", "file.txt").contains("<<<<<<<"));
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "more.txt"), "more");
-    assert_eq!(report.work.map(|work| work.commits), Some(1), "what it committed is on its branch");
-}
-
-#[test]
-fn a_merge_that_is_resolved_is_committed_as_one() {
-    let (site, report) = mess(CONFLICT, "echo ours > file.txt; git commit -qam ours; git merge other || true; echo both > file.txt; git add file.txt");
-    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
-    assert_eq!(git(&site.repository(), &["show", "-s", "--format=%P", "a/one"]).split(' ').count(), 2);
-    assert_eq!(site.content("a/one", "file.txt"), "both");
-}
-
-#[test]
-fn a_rebase_half_done_and_a_bisection_are_rescued_and_given_up() {
-    let (site, report) = mess(CONFLICT, "echo ours > file.txt; git commit -qam ours; git rebase other || echo left");
-    assert!(report.ended.reason() == Some(Reason::Worktree) && report.detail.contains("a rebase half done"), "{report:?}");
-    assert!(report.work.as_ref().is_some_and(|work| work.rescue.is_some()));
-    assert_eq!(site.content("a/one", "file.txt"), "ours", "its branch has what it had");
-    let (_, report) = mess("", "git bisect start; git bisect bad; echo x > x");
-    assert!(report.detail.contains("a bisect half done"), "{report:?}");
-}
-
-#[test]
-fn commits_on_a_detached_head_or_a_branch_of_its_own_come_to_the_tasks_branch() {
-    for go in ["git checkout -q --detach", "git checkout -qb mine", "git branch -m renamed"] {
-        let (site, report) = mess("", &format!("{go}; echo x > x; git add x; git commit -qm mine; echo y > y"));
-        assert_eq!(report.ended, Ended::Succeeded, "{go}: {report:?}");
-        assert_eq!(report.work.map(|work| (work.branch, work.commits)), Some(("a/one".to_owned(), 2)), "{go}");
-        assert_eq!(site.files("a/one"), [".gitignore", "file.txt", "x", "y"], "{go}");
-    }
-}
-
-#[test]
-fn changes_that_an_agent_leaves_on_a_strange_branch_are_kept_off_it() {
-    let (site, report) = mess(
-        "git checkout -q other; echo z > z; git add z; git -c user.name=A -c user.email=a@b commit -qm z; git checkout -q main",
-        "echo x > x; git add x; git commit -qm x; git checkout -q other; echo stray > stray",
-    );
-    assert!(report.ended.reason() == Some(Reason::Worktree) && report.detail.contains("left its changes on branch other and not on a/one"), "{report:?}");
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "stray"), "stray");
-    assert_eq!(site.files("other"), [".gitignore", "file.txt", "z"]);
-    // One that only looked there has nothing to lose.
-    let (_, report) = mess(
-        "git checkout -q other; echo z > z; git add z; git -c user.name=A -c user.email=a@b commit -qm z; git checkout -q main",
-        "echo x > x; git add x; git commit -qm x; git checkout -q other",
-    );
-    assert_eq!((report.ended, report.work.map(|work| work.commits)), (Ended::Succeeded, Some(1)));
-}
-
-#[test]
-fn commits_that_no_branch_has_are_rescued_with_a_clean_tree() {
-    let (site, report) = mess("", "git checkout -q --detach; echo x > x; git add x; git commit -qm lonely; exit 3");
-    assert_eq!(report.ended.reason(), Some(Reason::AgentError));
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "x"), "x");
-}
-
-#[test]
-fn what_was_staged_is_kept_beside_what_stands_in_the_files() {
-    let (site, _) = mess("", "echo staged > file.txt; git add file.txt; echo later > file.txt; exit 3");
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "file.txt"), "later");
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1^2", "file.txt"), "staged");
-}
-
-#[test]
-fn a_repository_within_the_worktree_is_neither_committed_nor_deleted() {
-    let (site, report) =
-        mess("", "mkdir -p sub/in; cd sub/in; git init -q; echo x > x; git add x; git -c user.name=A -c user.email=a@b commit -qm x; cd ../..; echo y > y");
-    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
-    assert_eq!(site.files("a/one"), [".gitignore", "file.txt", "y"]);
-    assert!(site.worktree().join("sub/in/x").exists());
-}
-
-#[test]
-fn names_of_files_may_be_anything() {
-    let mut site = Site::new(Kind::Subreaper);
-    let mut daemon = site.connect();
-    let names: [&[u8]; 6] = [b"-rf", b"two\nlines", b"caf\xe9", b"--upload-pack=x", b":(exclude)y", b" blank "];
-    for (task, script) in [(1, "exit 3"), (2, "true")] {
-        let touch: Vec<String> =
-            names.iter().map(|name| format!("printf '%b' x > ./\"$(printf '{}')\"", name.iter().map(|b| format!("\\{b:03o}")).collect::<String>())).collect();
-        let mut work = site.shell(task, &format!("a/{task}"), &format!("{}; ln -s /etc/passwd out; {script}", touch.join("; ")));
-        work.title = "-m --amend\u{85}".to_owned();
-        daemon.run(work);
-        let report = daemon.finished();
-        assert_eq!(report.ended == Ended::Succeeded, task == 2, "{report:?}");
-        let of = if task == 2 { "a/2" } else { "refs/clauded/rescue/test-1/1.1" };
-        let listed = Command::new("git").args(["ls-tree", "-r", "-z", "--name-only", of]).current_dir(site.repository()).output().expect("git").stdout;
-        let listed: Vec<&[u8]> = listed.split(|b| *b == 0).collect();
-        for name in names {
-            assert!(listed.contains(&name), "{of} lacks {:?}: {listed:?}", OsStr::from_bytes(name));
-        }
-        // A link is kept as one; nobody follows it.
-        assert_eq!(git(&site.repository(), &["ls-tree", of, "out"]).split(' ').next(), Some("120000"));
-    }
-}
-
-#[test]
-fn a_filter_that_fails_keeps_the_work_off_the_branch_and_on_a_rescue_ref() {
-    let filter = "git config filter.lfs.clean 'no-such-program clean'; git config filter.lfs.required true";
-    let (site, report) = mess(
-        "",
-        &format!("echo '*.bin filter=lfs' > .gitattributes; git add .gitattributes; git commit -qm lfs; {filter}; echo raw > big.bin; echo t > t.txt"),
-    );
-    assert!(report.ended.reason() == Some(Reason::Worktree) && report.detail.contains("no-such-program"), "{report:?}");
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "big.bin"), "raw");
-    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "t.txt"), "t");
-}
-
-#[test]
-fn nothing_that_a_hostile_repository_names_is_run_unless_it_is_trusted() {
-    for trusted in [false, true] {
-        let mut site = Site::new(Kind::Subreaper);
-        let (repository, spy) = (site.repository(), site.host.dir.path().join("spy"));
-        fs::create_dir(site.host.dir.path().join("ran")).expect("mkdir");
-        fs::write(&spy, format!("#!/bin/sh\ntouch {}/ran/$(basename \"$0\")-$1\nexit 0\n", site.host.dir.path().display())).expect("write");
-        fs::set_permissions(&spy, PermissionsExt::from_mode(0o755)).expect("chmod");
-        for hook in ["post-checkout", "pre-commit", "commit-msg", "post-commit", "pre-push", "reference-transaction", "post-index-change", "prepare-commit-msg"]
-        {
-            symlink(&spy, repository.join(".git/hooks").join(hook)).expect("linked");
-        }
-        let spy = spy.display().to_string();
-        for key in [
-            "core.fsmonitor",
-            "core.sshCommand",
-            "core.askPass",
-            "core.editor",
-            "sequence.editor",
-            "core.pager",
-            "gpg.program",
-            "diff.external",
-            "core.gitProxy",
-        ] {
-            git(&repository, &["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "config", key, &spy]);
-        }
-        let off = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
-        let quiet = |arguments: &[&str]| git(&repository, &[&off[..], arguments].concat());
-        quiet(&["config", "commit.gpgSign", "true"]);
-        quiet(&["config", "core.alternateRefsCommand", &spy]);
-        quiet(&["config", "branch.main.remote", "evil"]);
-        quiet(&["config", "branch.main.merge", "refs/heads/main"]);
-        quiet(&["config", "remote.evil.url", &format!("ext::{spy} ext")]);
-        let mut daemon = site.connect();
-        let mut work = site.shell(1, "a/b", "echo x > x");
-        work.profile.trust_repository = trusted;
-        if let Some(checkout) = &mut work.checkout {
-            checkout.push = Some("evil".to_owned());
-        }
-        daemon.run(work);
-        let report = daemon.finished();
-        let ran: Vec<_> = fs::read_dir(site.host.dir.path().join("ran")).expect("listed").map(|e| e.expect("an entry").file_name()).collect();
-        if trusted {
-            assert!(ran.iter().any(|name| name.to_string_lossy().starts_with("pre-commit")), "{ran:?}");
-            assert!(!ran.iter().any(|name| name.to_string_lossy().contains("ext")), "{ran:?}");
-        } else {
-            assert_eq!(ran, [""; 0].map(std::ffi::OsString::from), "{report:?}");
-            // The branch was made and committed, and the one thing that it is refused is the transport.
-            assert_eq!((report.ended.reason(), report.work.map(|work| work.commits)), (Some(Reason::Publish), Some(1)), "{}", report.detail);
-        }
-    }
-}
-
-#[test]
-fn root_does_not_work_in_a_repository_of_others() {
-    if !nix::unistd::geteuid().is_root() {
-        return crate::skip::skip("root in another user's repository: the tests do not run as root");
-    }
-    let mut site = Site::new(Kind::Subreaper);
-    let hook = site.repository().join(".git/hooks/post-checkout");
-    let mark = site.host.dir.path().join("ran");
-    fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", mark.display())).expect("write");
+fn a_push_that_the_instances_stop_cuts_short_is_made_by_the_next_attempt() {
+    let mut site = Site::remote(Kind::Subreaper);
+    let (here, remote) = (site.host.dir.path().join("here"), site.host.dir.path().join("remote.git"));
+    let hook = remote.join("hooks/pre-receive");
+    fs::create_dir_all(remote.join("hooks")).expect("mkdir");
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\nsleep 600\n", here.display())).expect("write");
     fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).expect("chmod");
-    chown(site.repository(), Some(65534), None).expect("chown");
-    let report = one_task(&mut site, 1);
-    assert!(report.ended.reason() == Some(Reason::Worktree) && report.detail.contains("git does not run as root in a repository of others"), "{report:?}");
-    assert!(!site.worktree().exists() && !mark.exists());
+    let pushed = |number: u32, script: &str| {
+        let mut work = site.pushed(1, "a/b", script, "origin");
+        work.attempt = attempt(1, number);
+        work
+    };
+    let works = [pushed(1, "echo x > x"), pushed(2, "exit 0")];
+    let mut daemon = site.connect();
+    let [first, second] = works;
+    daemon.run(first);
+    appears(&here);
+    site.host.signal(nix::sys::signal::Signal::SIGTERM);
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Interrupted, "{report:?}");
+    assert!(report.detail.ends_with("; the work is committed on a/b, and not pushed to origin"), "{}", report.detail);
+    site.host.wait();
+    fs::remove_file(&hook).expect("removed");
+    let mut daemon = site.connect();
+    daemon.run(second);
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+    assert_eq!(git(&remote, &["show", "a/b:x"]), "x");
 }
 
 #[test]
-fn an_unprivileged_runner_works_as_its_user_alone() {
-    if !nix::unistd::geteuid().is_root() {
-        return crate::skip::skip("a runner of another user: the tests do not run as root");
-    }
-    let mut site = Site::new(Kind::Subreaper);
-    let owner = Some(65534);
-    let give = |path: &Path| assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().expect("chown").success());
-    site.host.user = owner;
-    let dir = site.host.dir.path().to_owned();
-    give(&dir);
-    fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("chmod");
-    if Command::new(env!("CARGO_BIN_EXE_clauded-runner")).env_clear().uid_of(65534).is_none() {
-        return crate::skip::skip("a runner of another user: it cannot reach the build directory");
-    }
+fn a_branch_that_the_remote_has_with_other_commits_is_left_as_it_is() {
+    let mut site = Site::remote(Kind::Subreaper);
+    git(&site.repository(), &["checkout", "--quiet", "-b", "a/b"]);
+    git(&site.repository(), &["commit", "--quiet", "--allow-empty", "-m", "theirs"]);
+    git(&site.repository(), &["push", "--quiet", "origin", "a/b"]);
+    let theirs = git(&site.repository(), &["rev-parse", "a/b"]);
     let mut daemon = site.connect();
-    daemon.run(site.shell(1, "a/b", "echo x > x"));
+    daemon.run(site.pushed(1, "a/b", "echo x > x", "origin"));
     let report = daemon.finished();
-    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
-    let data = fs::metadata(site.worktree().join("x")).expect("there");
-    assert_eq!(std::os::unix::fs::MetadataExt::uid(&data), 65534);
+    assert_eq!(report.ended, Ended::Failed { reason: Reason::Publish, transient: false }, "{report:?}");
+    assert!(report.detail.contains("origin did not take it: ") && report.detail.contains("(non-fast-forward)"), "{}", report.detail);
+    assert_eq!(git(&site.host.dir.path().join("remote.git"), &["rev-parse", "a/b"]), theirs);
+    let work = report.work.expect("work");
+    assert!(work.commits == 1 && work.push.is_some_and(|push| push.refused.is_some()));
+    assert_eq!(site.content("a/b", "x"), "x");
 }
 
-trait UidOf {
-    /// Whether that user can run the program at all.
-    fn uid_of(&mut self, uid: u32) -> Option<()>;
-}
-
-impl UidOf for Command {
-    fn uid_of(&mut self, uid: u32) -> Option<()> {
-        use std::os::unix::process::CommandExt;
-        self.uid(uid).stderr(std::process::Stdio::null()).status().ok().map(drop)
+#[test]
+fn a_default_branch_may_have_any_name_that_git_takes() {
+    for name in ["-x", "--upload-pack=x", "refs/heads/main", "a;b$(c)", "caf\u{e9}"] {
+        for remote in [false, true] {
+            let mut site = if remote { Site::remote(Kind::Subreaper) } else { Site::new(Kind::Subreaper) };
+            let there = if remote { site.host.dir.path().join("remote.git") } else { site.repository() };
+            let full = format!("refs/heads/{name}");
+            git(&site.repository(), &["commit", "--quiet", "--allow-empty", "-m", "second"]);
+            let commit = git(&site.repository(), &["rev-parse", "HEAD"]);
+            git(&site.repository(), &["push", "--quiet", &there.display().to_string(), &format!("HEAD:{full}")]);
+            git(&there, &["symbolic-ref", "HEAD", &full]);
+            git(&there, &["update-ref", "-d", "refs/heads/main"]);
+            let mut daemon = site.connect();
+            daemon.run(site.shell(1, "a/b", "echo x > x"));
+            let report = daemon.finished();
+            assert_eq!(report.ended, Ended::Succeeded, "{name}, remote {remote}: {report:?}");
+            assert_eq!(report.work.and_then(|work| work.base).as_ref(), Some(&commit), "{name}, remote {remote}");
+        }
     }
 }
 
@@ -428,16 +330,7 @@ fn a_full_disk_in_the_middle_of_a_checkout_loses_nothing_and_passes() {
     }
     let mut site = Site::new(Kind::Subreaper);
     let above = site.host.dir.path().join("small");
-    fs::create_dir(&above).expect("mkdir");
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(&above).status().expect("mount runs");
-    assert!(mounted.success());
-    struct Mounted(PathBuf);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
-    }
-    let _mounted = Mounted(above.clone());
+    let _mounted = Mounted::small(&above);
     site.host.environment.push(("CLAUDED_DIRECTORY", above.join("tree").display().to_string()));
     let mut daemon = site.connect();
     daemon.run(site.shell(1, "a/one", "echo precious > precious.txt; exit 3"));
@@ -462,4 +355,75 @@ fn a_full_disk_in_the_middle_of_a_checkout_loses_nothing_and_passes() {
     assert_eq!((&report.ended, report.text.as_str()), (&Ended::Succeeded, "one"), "{report:?}");
     assert_eq!(report.work.map(|work| work.branch).as_deref(), Some("a/two"));
     assert!(try_git(&site.repository(), &["fsck", "--no-dangling"]).status.success());
+}
+
+/// A file system of 2 MiB; gone with this value.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn small(at: &Path) -> Self {
+        fs::create_dir(at).expect("mkdir");
+        let mounted = Self(at.to_owned());
+        mounted.mount("size=2m,mode=0700");
+        mounted
+    }
+
+    fn grow(&self) {
+        self.mount("remount,size=32m");
+    }
+
+    fn mount(&self, options: &str) {
+        assert!(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&self.0).status().expect("mount runs").success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_first_is_tried_again_and_leaves_nothing_half_made() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::skip::skip("a full disk under a first worktree: only root can mount a small file system");
+    }
+    for clone in [false, true] {
+        let mut site = if clone { Site::remote(Kind::Subreaper) } else { Site::new(Kind::Subreaper) };
+        let above = site.host.dir.path().join("small");
+        let mounted = Mounted::small(&above);
+        if clone {
+            site.origin.store = above.join("store/shop.git");
+            site.host.environment.retain(|(key, _)| !key.starts_with("CLAUDED_REPOSITORY"));
+            site.host.environment.extend(site.origin.variables());
+        } else {
+            site.host.environment.push(("CLAUDED_DIRECTORY", above.join("tree").display().to_string()));
+        }
+        // What does not become smaller when it is packed.
+        let mut noise = vec![0; 4 << 20];
+        std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").expect("open"), &mut noise).expect("read");
+        fs::write(site.repository().join("big"), noise).expect("write");
+        git(&site.repository(), &["add", "."]);
+        git(&site.repository(), &["commit", "--quiet", "-m", "big"]);
+        if clone {
+            git(&site.repository(), &["push", "--quiet", "origin", "main"]);
+        }
+        let mut daemon = site.connect();
+        daemon.run(site.shell(1, "a/one", "touch ran"));
+        let report = daemon.finished();
+        assert_eq!(report.ended, Ended::Failed { reason: Reason::Worktree, transient: true }, "clone {clone}: {report:?}");
+        assert!(report.detail.contains("No space left on device") || report.detail.contains("unable to write file"), "{}", report.detail);
+        mounted.grow();
+        let mut again = site.shell(1, "a/one", "git status --porcelain; wc -c < big; touch ran");
+        again.attempt = attempt(1, 2);
+        daemon.run(again);
+        let report = daemon.finished();
+        assert_eq!((&report.ended, report.text.as_str()), (&Ended::Succeeded, "4194304"), "clone {clone}: {report:?}");
+        assert_eq!(report.work.map(|work| (work.branch, work.commits)), Some(("a/one".to_owned(), 1)));
+        let common = if clone { site.origin.store.clone() } else { site.repository() };
+        assert_eq!(git(&common, &["worktree", "list"]).lines().count(), 2, "clone {clone}");
+        let beside = fs::read_dir(common.parent().expect("above")).expect("listed").map(|entry| entry.expect("an entry").file_name());
+        assert!(beside.into_iter().all(|name| !name.to_string_lossy().ends_with(".new")), "a half-made clone is left");
+        assert!(try_git(&common, &["fsck", "--no-dangling"]).status.success());
+    }
 }

@@ -66,11 +66,7 @@ fn a_remote_is_cloned_once_its_base_fetched_for_each_task_and_the_branch_pushed(
         git(&site.repository(), &["add", "."]);
         git(&site.repository(), &["commit", "--quiet", "-m", text]);
         git(&site.repository(), &["push", "--quiet", "origin", "main"]);
-        let mut work = site.shell(task, &format!("a/{text}"), "cp base.txt seen.txt");
-        if let Some(checkout) = &mut work.checkout {
-            checkout.push = Some("origin".to_owned());
-        }
-        daemon.run(work);
+        daemon.run(site.pushed(task, &format!("a/{text}"), "cp base.txt seen.txt", "origin"));
         let report = daemon.finished();
         assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
         let work = report.work.expect("work");
@@ -110,12 +106,67 @@ fn the_same_task_goes_on_in_the_tree_as_it_left_it_and_another_begins_in_a_clean
     assert!(site.host.task_log().contains(kept));
     assert_eq!(git(&site.worktree(), &["branch", "--show-current"]), "a/two");
 
-    // The first goes on on its own branch, in a clean tree.
-    let mut again = site.shell(1, "a/one", "git branch --show-current");
+    // The first goes on on its own branch, with all that it had left there.
+    let mut again = site.shell(1, "a/one", "git branch --show-current; ls; cat half.txt; exit 3");
     again.attempt = attempt(1, 3);
     daemon.run(again);
     let report = daemon.finished();
-    assert_eq!((report.ended, report.text.as_str()), (Ended::Succeeded, "a/one"));
+    assert_eq!(report.text, "a/one\nby-hand.txt\nhalf.txt\nignored\nhalf\nmore");
+    // Once: what it then leaves is what counts. And nowhere else: somebody has gone on with the branch.
+    daemon.run(site.shell(3, "a/three", "ls"));
+    assert_eq!(daemon.finished().text, "file.txt\nignored");
+    git(&site.repository(), &["worktree", "add", "--quiet", "../by-hand", "a/one"]);
+    git(&site.host.dir.path().join("by-hand"), &["commit", "--quiet", "--allow-empty", "-m", "on"]);
+    git(&site.repository(), &["worktree", "remove", "../by-hand"]);
+    let mut again = site.shell(1, "a/one", "git status --porcelain; ls");
+    again.attempt = attempt(1, 4);
+    daemon.run(again);
+    let report = daemon.finished();
+    assert_eq!((report.ended, report.text.as_str()), (Ended::Succeeded, "file.txt\nignored"));
+    assert_eq!(site.content("refs/clauded/rescue/test-1/1.3", "half.txt"), "half\nmore");
+}
+
+#[test]
+fn what_an_attempt_left_whose_runner_was_killed_is_named_in_its_report() {
+    let mut site = Site::new(Kind::Subreaper);
+    let mut daemon = site.connect();
+    let here = site.host.dir.path().join("here");
+    daemon.run(site.shell(
+        1,
+        "a/one",
+        &format!("echo half > half.txt; git -c user.name=a -c user.email=a@localhost commit -q --allow-empty -m own; touch {}; sleep 600", here.display()),
+    ));
+    appears(&here);
+    site.host.signal(nix::sys::signal::Signal::SIGKILL);
+    site.host.wait();
+    let mut daemon = site.connect();
+    let report = daemon.finished();
+    assert_eq!(report.ended.reason(), Some(Reason::Lost), "{report:?}");
+    let work = report.work.expect("what it left");
+    assert_eq!((work.branch.as_str(), work.commits, work.rescue.as_deref()), ("a/one", 1, Some("refs/clauded/rescue/test-1/1.1")));
+    assert_eq!(site.content("refs/clauded/rescue/test-1/1.1", "half.txt"), "half");
+    assert_eq!(site.status(), "?? half.txt", "the task goes on in it");
+}
+
+#[test]
+fn what_an_interrupted_attempt_leaves_is_named_too() {
+    let mut site = Site::new(Kind::Subreaper);
+    let mut daemon = site.connect();
+    daemon.run(site.shell(1, "a/one", "echo half > half.txt; sleep 600"));
+    appears(&site.worktree().join("half.txt"));
+    site.host.signal(nix::sys::signal::Signal::SIGTERM);
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Interrupted, "{report:?}");
+    assert_eq!(report.work.and_then(|work| work.rescue).as_deref(), Some("refs/clauded/rescue/test-1/1.1"));
+}
+
+#[test]
+fn a_git_of_the_agents_that_was_killed_does_not_keep_its_work_from_being_committed() {
+    let mut site = Site::new(Kind::Subreaper);
+    let mut daemon = site.connect();
+    daemon.run(site.shell(1, "a/one", "echo x > x.txt; touch $(git rev-parse --git-dir)/index.lock $(git rev-parse --git-common-dir)/refs/heads/a/one.lock"));
+    let report = daemon.finished();
+    assert_eq!((report.ended, report.work.map(|work| work.commits)), (Ended::Succeeded, Some(1)));
 }
 
 #[test]
@@ -203,6 +254,51 @@ fn a_check_has_its_own_bounds_and_not_the_agents_login() {
         assert!(verify.output.starts_with(&format!("key= cache={}\n", site.host.dir.path().join("caches/cargo").display())), "{verify:?}");
         assert_eq!(verify.output.trim_end().ends_with("/verify-1"), kind == Kind::Cgroup, "{verify:?}");
     });
+}
+
+#[test]
+fn a_check_has_a_memory_budget_of_its_own_or_its_lack_is_said() {
+    both(|kind| {
+        let mut site = Site::new(kind);
+        let mut daemon = site.connect();
+        let mut work = site.checked("write a.txt x", "");
+        if let Some(verify) = work.checkout.as_mut().and_then(|checkout| checkout.verify.as_mut()) {
+            verify.memory = Some(64 << 20);
+            // Its group is gone with it.
+            verify.command = ["/bin/sh", "-c", "cat \"$0/verify-1/memory.max\" 2>&1; true"].map(str::to_owned).to_vec();
+            verify.command.push(site.host.cgroup.as_ref().map(|group| group.display().to_string()).unwrap_or_default());
+        }
+        daemon.run(work);
+        let report = daemon.finished();
+        assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+        let said = report.work.and_then(|work| work.verify).expect("checked").output;
+        if said.contains("No such file") {
+            let bounded = site.host.log().contains("the check's memory is bounded by the instance's alone");
+            // tests/vm/cases/coordination.sh asks a kernel that has the controller.
+            assert_eq!(bounded, kind == Kind::Cgroup, "a budget that is not kept is said: {}", site.host.log());
+        } else {
+            assert_eq!(said, "67108864\n");
+        }
+    });
+}
+
+#[test]
+fn build_caches_are_told_to_the_agent_and_to_its_check() {
+    let mut site = Site::new(Kind::Subreaper);
+    let mut daemon = site.connect();
+    let print = "echo $CARGO_TARGET_DIR $npm_config_cache $PIP_CACHE_DIR $SCCACHE_DIR $RUSTC_WRAPPER";
+    let mut work = site.checked("", &format!("{print}; cat agent.txt"));
+    let shell = site.shell(1, "a/b", &format!("{print} > agent.txt"));
+    (work.profile, work.prompt) = (shell.profile, shell.prompt);
+    if let Some(checkout) = &mut work.checkout {
+        checkout.caches = Cache::ALL.map(|(_, cache)| cache).to_vec();
+    }
+    daemon.run(work);
+    let report = daemon.finished();
+    assert_eq!(report.ended, Ended::Succeeded, "{report:?}");
+    let caches = site.host.dir.path().join("caches").display().to_string();
+    let wanted = format!("{caches}/cargo {caches}/npm {caches}/pip {caches}/sccache sccache\n");
+    assert_eq!(report.work.and_then(|work| work.verify).map(|verify| verify.output), Some(wanted.repeat(2)));
 }
 
 #[test]

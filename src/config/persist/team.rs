@@ -150,7 +150,7 @@ fn edited(text: &str, team: &TeamName, new: Option<&TeamChange>, replicas: &BTre
     Ok(document.to_string())
 }
 
-fn enter<'t>(table: &'t mut dyn TableLike, key: &str, implicit: bool) -> Result<&'t mut dyn TableLike, String> {
+pub(super) fn enter<'t>(table: &'t mut dyn TableLike, key: &str, implicit: bool) -> Result<&'t mut dyn TableLike, String> {
     let item = table.entry(key).or_insert_with(|| {
         let mut new = Table::new();
         new.set_implicit(implicit);

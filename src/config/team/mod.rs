@@ -27,6 +27,8 @@ pub struct TeamConfig {
     pub repository: Option<String>,
     /// `limits` of the team's slice, which contains those of its members; what is `None` is not limited.
     pub limits: Limits,
+    /// `max-concurrent-tasks` of all members together.
+    pub max_concurrent_tasks: Option<u32>,
     /// `policy`
     pub policy: Policy,
     /// `budget`

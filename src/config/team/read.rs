@@ -7,7 +7,7 @@ use crate::config::{Defaults, InstanceConfig, value};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
 use crate::core::team::{Budget, Member, Policy, REPLICAS_MAX, Role, TeamName, member_name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The teams, and their members as instances, before it is looked at what `[instances.NAME]` says.
@@ -32,6 +32,7 @@ impl Drafts {
 #[derive(Clone, Default)]
 struct Said {
     limits: Limits,
+    max_concurrent_tasks: Option<u32>,
     policy: Option<Policy>,
     budget: Budget,
     roles: BTreeMap<Role, SaidRole>,
@@ -137,6 +138,7 @@ fn team(table: &mut Section<'_>, templates: &BTreeMap<&str, Said>, defaults: &De
         template,
         repository,
         limits: said.limits.or(base.limits),
+        max_concurrent_tasks: said.max_concurrent_tasks.or(base.max_concurrent_tasks),
         policy: said.policy.or(base.policy).unwrap_or_default(),
         budget: said.budget.or(base.budget),
         autostart,
@@ -148,6 +150,7 @@ fn team(table: &mut Section<'_>, templates: &BTreeMap<&str, Said>, defaults: &De
 fn said(table: &mut Section<'_>) -> Said {
     let mut said = Said {
         limits: limits(table.section("limits"), Limits::default()),
+        max_concurrent_tasks: table.get("max-concurrent-tasks", |node| value::count(node, 1..=10_000)),
         policy: table.get("policy", |node| value::choice(node, &Policy::ALL)),
         budget: budget(table.section("budget")),
         roles: BTreeMap::new(),
@@ -215,6 +218,9 @@ fn add_members(team: &TeamName, config: &TeamConfig, table: &Section<'_>, worktr
                 limits: of.limits,
                 autostart: config.autostart,
                 member: Some(member),
+                specialties: BTreeSet::new(),
+                labels: BTreeSet::new(),
+                budget: Budget::default(),
             };
             members.insert(name, instance);
         }

@@ -89,6 +89,7 @@ path = "/srv/shop"
 template = "web"
 repository = "shop"
 autostart = true
+max-concurrent-tasks = 4
 budget = { day = 10, total = 99.5 }
 limits = { cpu = "300%" }
 [teams.x.members.dev]
@@ -105,6 +106,7 @@ user = "alice"
     assert_eq!(members(&config, "x"), ["x-dev-1", "x-dev-2", "x-dev-3", "x-ops", "x-test"]);
     let team = &config.teams[&name("x")];
     assert_eq!((team.policy, team.limits.memory), (Policy::Specialty, Some(MemoryLimit::Bytes(20 << 30))));
+    assert_eq!(team.max_concurrent_tasks, Some(4));
     assert_eq!(team.budget, Budget { day: Some(Usd(10_000_000)), total: Some(Usd(99_500_000)) });
     let dev = |number: u32| config.instance(&name(&format!("x-dev-{number}")));
     let limits = |instance: &InstanceConfig| (instance.limits.memory, instance.limits.swap, instance.limits.tasks.map(|tasks| tasks.to_string()));
@@ -126,6 +128,7 @@ user = "alice"
 fn every_mistake_in_a_team_is_refused_with_a_remedy() {
     let classic = "[teams.t]\ntemplate = \"classic\"\n";
     for (text, words) in [
+        (format!("{classic}max-concurrent-tasks = 0\n"), "a.toml:3: teams.t.max-concurrent-tasks: must be a whole number from 1 to 10000"),
         ("[teams.t]\n".to_owned(), "a.toml:1: teams.t: has no members; write template = \"classic\""),
         ("[teams.t]\ntemplate = \"clasic\"\n".to_owned(), "a.toml:2: teams.t.template: there is no template \"clasic\"; did you mean \"classic\"?"),
         ("[teams.\"a--b\"]\ntemplate = \"classic\"\n".to_owned(), "a dash stands at an end"),

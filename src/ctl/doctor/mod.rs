@@ -83,9 +83,8 @@ pub(super) async fn run(client: &Client, screen: &Screen, global: &Global) -> Re
     checks.push(git);
     checks.extend(host::disks(&host));
     drop(progress);
-    if screen.json() {
-        let text = serde_json::to_string(&checks).map_err(|e| Failure::Failed(format!("cannot write the checks as JSON: {e}")))?;
-        screen.print(&format!("{text}\n"))?;
+    if screen.data() {
+        screen.value(&checks)?;
     } else {
         screen.print(&render(screen.style(), &checks))?;
     }

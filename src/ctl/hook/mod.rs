@@ -9,6 +9,7 @@ use super::args::Global;
 use super::failure::{Failure, Outcome};
 use super::lock::place::{PlaceError, Worktree};
 use crate::config::Paths;
+use crate::core::label::Label;
 use crate::proto::api::{NewLock, Problem};
 use clap::Subcommand;
 use reads::Reads;
@@ -20,13 +21,17 @@ use std::path::{Path, PathBuf};
 const INPUT_MAX: u64 = 64 << 20;
 
 /// Which hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum HookCommand {
     /// Before Edit, Write, MultiEdit and NotebookEdit: takes the lock on the file, or refuses
     #[command(
         after_help = "Examples:\n  {\"matcher\": \"Edit|Write|MultiEdit|NotebookEdit\", \"hooks\": [{\"type\": \"command\", \"command\": \"claudectl hook pre-tool-use\"}]}"
     )]
-    PreToolUse,
+    PreToolUse {
+        /// The repository, by its name in the configuration, for sessions of people; an agent's own is known
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Label>,
+    },
     /// After Read, Edit, Write, MultiEdit and NotebookEdit: notes what the file was like
     #[command(
         after_help = "Examples:\n  {\"matcher\": \"Read|Edit|Write|MultiEdit|NotebookEdit\", \"hooks\": [{\"type\": \"command\", \"command\": \"claudectl hook post-tool-use\"}]}"
@@ -62,11 +67,11 @@ enum Verdict {
 }
 
 /// Runs a hook. Says what is to be said to Claude Code, and no more: its exit status would be a verdict too.
-pub(super) fn run(global: &Global, command: HookCommand) -> Result<Outcome, Failure> {
+pub(super) fn run(global: &Global, command: &HookCommand) -> Result<Outcome, Failure> {
     match (judge(global, command), command) {
         (Verdict::Pass, _) | (Verdict::Deny(_), HookCommand::PostToolUse) => Ok(Outcome::Done),
         (Verdict::Unknown(why), _) => Err(Failure::Failed(format!("{why}; the tool goes on without a lock"))),
-        (Verdict::Deny(reason), HookCommand::PreToolUse) => {
+        (Verdict::Deny(reason), HookCommand::PreToolUse { .. }) => {
             let decision = serde_json::json!({"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": reason});
             let line = format!("{}\n", serde_json::json!({ "hookSpecificOutput": decision }));
             io::stdout().write_all(line.as_bytes()).map_err(Failure::Output)?;
@@ -75,7 +80,7 @@ pub(super) fn run(global: &Global, command: HookCommand) -> Result<Outcome, Fail
     }
 }
 
-fn judge(global: &Global, command: HookCommand) -> Verdict {
+fn judge(global: &Global, command: &HookCommand) -> Verdict {
     let mut text = Vec::new();
     if let Err(error) = io::stdin().take(INPUT_MAX).read_to_end(&mut text) {
         return Verdict::Unknown(format!("cannot read the hook's input: {error}"));
@@ -88,8 +93,8 @@ fn judge(global: &Global, command: HookCommand) -> Verdict {
     let path = input.cwd.join(path);
     let reads = std::env::var_os("CLAUDED_STATE").filter(|state| !state.is_empty()).map(|state| Reads::new(Path::new(&state), &input.session_id));
     match command {
-        HookCommand::PreToolUse if input.tool_name == "Read" => Verdict::Pass,
-        HookCommand::PreToolUse => match lock(global, &input.cwd, &path) {
+        HookCommand::PreToolUse { .. } if input.tool_name == "Read" => Verdict::Pass,
+        HookCommand::PreToolUse { repository } => match lock(global, repository.as_ref(), &input.cwd, &path) {
             Verdict::Pass if reads.is_some_and(|reads| reads.is_stale(&path)) => Verdict::Deny(format!(
                 "{} has changed since you read it: someone else has written to it. Nothing was written. Read it again, then make your change to what is there now.",
                 path.display()
@@ -104,7 +109,7 @@ fn judge(global: &Global, command: HookCommand) -> Verdict {
 }
 
 /// Takes the lock on a file of the worktree; files elsewhere are nobody's.
-fn lock(global: &Global, cwd: &Path, path: &Path) -> Verdict {
+fn lock(global: &Global, repository: Option<&Label>, cwd: &Path, path: &Path) -> Verdict {
     let tree = match Worktree::around(cwd) {
         Ok(tree) => tree,
         Err(PlaceError::NoWorktree(_)) => return Verdict::Pass,
@@ -121,7 +126,11 @@ fn lock(global: &Global, cwd: &Path, path: &Path) -> Verdict {
         None if global.user => Paths::user().api_socket(),
         None => Paths::system().api_socket(),
     };
-    let wanted = super::lock::at(&tree, NewLock { path: Some(name), ..NewLock::default() });
+    let lock = NewLock { path: Some(name), ..NewLock::default() };
+    let wanted = match repository.filter(|_| !tree.is_said() && is_project(&tree)) {
+        Some(repository) => NewLock { place: Some(repository.to_string()), ..lock },
+        None => super::lock::at(&tree, lock),
+    };
     let body = match serde_json::to_vec(&wanted) {
         Ok(body) => body,
         Err(error) => return Verdict::Unknown(format!("cannot write the request as JSON: {error}")),
@@ -137,4 +146,10 @@ fn lock(global: &Global, cwd: &Path, path: &Path) -> Verdict {
         }
         Err(error) => Verdict::Unknown(format!("clauded cannot be asked at {}: {error}", socket.display())),
     }
+}
+
+/// Whether the worktree is the one whose settings have the hook, and not a repository within it.
+fn is_project(tree: &Worktree) -> bool {
+    let project = std::env::var_os("CLAUDE_PROJECT_DIR").filter(|project| !project.is_empty());
+    project.is_none_or(|project| Worktree::around(Path::new(&project)).is_ok_and(|around| around == *tree))
 }

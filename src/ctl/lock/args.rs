@@ -45,16 +45,16 @@ pub(in crate::ctl) enum LockCommand {
 pub(in crate::ctl) struct What {
     /// A file, or a directory with all that is in it
     #[arg(group = "what", value_name = "PATH")]
-    pub(super) path: Option<PathBuf>,
+    pub(in crate::ctl) path: Option<PathBuf>,
     /// A glob, from the current directory: * ? [a-z] {a,b} within a name, ** for any number of directories
     #[arg(long, group = "what")]
-    pub(super) glob: Option<String>,
+    pub(in crate::ctl) glob: Option<String>,
     /// A name of [repositories.NAME] features
     #[arg(long, group = "what", value_name = "NAME")]
-    pub(super) feature: Option<String>,
+    pub(in crate::ctl) feature: Option<String>,
     /// The repository, by its name in the configuration; paths are then from its root [default: the one around the current directory]
     #[arg(long, value_name = "NAME")]
-    pub(super) repository: Option<String>,
+    pub(in crate::ctl) repository: Option<String>,
 }
 
 /// How.

@@ -13,7 +13,13 @@ use args::{Acquire, How, LockCommand, Release, Steal, What};
 use hyper::Method;
 use hyper::body::Bytes;
 use place::{PlaceError, Worktree};
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How often who waits looks for its place in line.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl From<PlaceError> for Failure {
     fn from(error: PlaceError) -> Self {
@@ -49,7 +55,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: LockCommand) 
 }
 
 /// What is to be locked, called from the root of its worktree.
-fn named(what: What) -> Result<NewLock, Failure> {
+pub(super) fn named(what: What) -> Result<NewLock, Failure> {
     let lock = NewLock { feature: what.feature, ..NewLock::default() };
     if let Some(repository) = what.repository {
         // Paths are from its root, wherever that is; a slash at the end says that it is a directory.
@@ -57,7 +63,7 @@ fn named(what: What) -> Result<NewLock, Failure> {
         return Ok(NewLock { path, glob: what.glob, place: Some(repository), ..lock });
     }
     let here = current_directory()?;
-    let tree = Worktree::around(what.path.as_deref().and_then(|path| nearest(&here, path)).as_deref().unwrap_or(&here))?;
+    let tree = what.path.as_deref().map_or_else(|| Worktree::around(&here), |path| Worktree::of(&here, path))?;
     let path = what.path.map(|path| directory_or_file(&tree, &here, &path)).transpose()?;
     let glob = what.glob.map(|glob| tree.name(&here, Path::new("")).map(|below| from_root(&below, &glob))).transpose()?;
     Ok(NewLock { path, glob, ..at(&tree, lock) })
@@ -65,11 +71,6 @@ fn named(what: What) -> Result<NewLock, Failure> {
 
 fn current_directory() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::Failed(format!("cannot tell the current directory: {error}")))
-}
-
-/// The nearest directory above a path that exists.
-fn nearest(here: &Path, path: &Path) -> Option<PathBuf> {
-    here.join(path).ancestors().skip(1).find(|directory| directory.is_dir()).map(Path::to_owned)
 }
 
 /// A directory stands for all that is in it, and has a slash at the end.
@@ -105,7 +106,7 @@ pub(super) fn at(tree: &Worktree, lock: NewLock) -> NewLock {
 }
 
 fn with(lock: NewLock, how: &How) -> NewLock {
-    let seconds = |time: std::time::Duration| time.as_secs().max(1);
+    let seconds = |time: Duration| time.as_secs().max(1);
     NewLock {
         reason: Some(how.reason.clone()).filter(|reason| !reason.is_empty()),
         ttl_seconds: how.ttl.map(seconds),
@@ -123,7 +124,7 @@ fn which(release: Release) -> Result<ReleaseLocks, Failure> {
     Ok(ReleaseLocks { id: None, path, glob, feature, place, repository, force })
 }
 
-/// Asks for a lock; where it has to be waited for, says for whom.
+/// Asks for a lock; where it has to be waited for, says for whom, and how many come first.
 async fn acquire(client: &Client, screen: &Screen, lock: &NewLock, wait: bool) -> Result<Bytes, Failure> {
     let at_once = NewLock { wait_seconds: None, ..lock.clone() };
     let way = match client.send(Method::POST, "/api/v1/locks", &at_once).await {
@@ -131,36 +132,39 @@ async fn acquire(client: &Client, screen: &Screen, lock: &NewLock, wait: bool) -
         answer => return answer,
     };
     let progress = screen.progress();
-    let way = way.split(". You may").next().unwrap_or_default();
-    if progress.visible() {
-        progress.say(&format!("waits: {way}"));
-    } else {
-        screen.note(&format!("waits: {way}"));
-    }
-    let watch = async {
-        let mut clock = tokio::time::interval(std::time::Duration::from_secs(2));
-        loop {
-            clock.tick().await;
-            if let Ok(table) = client.read::<LockTable>("/api/v1/locks").await {
-                let own = [&lock.path, &lock.glob, &lock.feature].into_iter().flatten().next();
-                if let Some(wait) = table.waiting.iter().find(|wait| Some(&wait.pattern) == own) {
-                    progress.say(&format!("place {} in line: {}", wait.position, wait.waits_for));
-                }
-            }
-        }
-    };
+    let say = |text: &str| if progress.visible() { progress.say(text) } else { screen.note(text) };
+    say(&format!("waits: {}", way.split(". You may").next().unwrap_or_default()));
+    let ticket = Uuid::new_v4();
+    let lock = NewLock { ticket: Some(ticket), ..lock.clone() };
     tokio::select! {
-        answer = client.send(Method::POST, "/api/v1/locks", lock) => match answer {
+        answer = client.send(Method::POST, "/api/v1/locks", &lock) => match answer {
             Err(Failure::Api(problem)) if problem.code == "locked" => Err(Failure::TimedOut(problem.detail)),
             answer => answer,
         },
-        _ = async { if progress.visible() { watch.await } else { std::future::pending().await } } => Err(Failure::Failed(String::new())),
+        never = tell_place(client, ticket, say) => match never {},
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted("left the line".to_owned())),
     }
 }
 
+/// Says which place in line the request with that ticket has, whenever that changes.
+async fn tell_place(client: &Client, ticket: Uuid, say: impl Fn(&str)) -> Infallible {
+    let mut clock = tokio::time::interval(LOOK);
+    let mut told = String::new();
+    loop {
+        clock.tick().await;
+        // It has no place yet or any more, or clauded is being restarted: the request itself hears of that.
+        let Ok(table) = client.read::<LockTable>(&format!("/api/v1/locks?ticket={ticket}")).await else { continue };
+        let Some(wait) = table.waiting.first() else { continue };
+        let text = format!("place {} in line: {}", wait.position, wait.waits_for);
+        if text != told {
+            say(&text);
+            told = text;
+        }
+    }
+}
+
 fn show(screen: &Screen, body: &Bytes) -> Result<Outcome, Failure> {
-    if screen.json() {
+    if screen.data() {
         screen.body(body)?;
     } else {
         let GivenLock { result, lock } = decode(body)?;
@@ -178,7 +182,7 @@ fn short(lock: &Lock) -> String {
 }
 
 fn released(screen: &Screen, body: &Bytes) -> Result<Outcome, Failure> {
-    if screen.json() {
+    if screen.data() {
         screen.body(body)?;
     } else {
         screen.print(&format!("{}\n", clean(&decode::<Done>(body)?.message)))?;
@@ -188,7 +192,7 @@ fn released(screen: &Screen, body: &Bytes) -> Result<Outcome, Failure> {
 
 async fn list(client: &Client, screen: &Screen) -> Result<Outcome, Failure> {
     let body = client.get("/api/v1/locks").await?;
-    if screen.json() {
+    if screen.data() {
         screen.body(&body)?;
         return Ok(Outcome::Done);
     }

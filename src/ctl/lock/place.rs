@@ -38,17 +38,36 @@ impl Worktree {
     /// The one that the runner says, else the one around a directory.
     pub(in crate::ctl) fn around(directory: &Path) -> Result<Self, PlaceError> {
         let directory = whole(directory)?;
-        let said = std::env::var_os("CLAUDED_WORKTREE").filter(|said| !said.is_empty()).and_then(|said| fs::canonicalize(said).ok());
-        if let Some(root) = said.filter(|root| directory.starts_with(root)) {
+        if let Some(root) = said().filter(|root| directory.starts_with(root)) {
             return Ok(Self { root });
         }
         let found = directory.ancestors().find(|ancestor| fs::symlink_metadata(ancestor.join(".git")).is_ok());
         found.map(|root| Self { root: root.to_owned() }).ok_or(PlaceError::NoWorktree(directory))
     }
 
+    /// The one that a path is in as it is written: a link in a worktree that leads to another one does not make it that one's.
+    pub(in crate::ctl) fn of(base: &Path, path: &Path) -> Result<Self, PlaceError> {
+        let (asked, said) = (base.join(path), said());
+        let written = plain(&asked);
+        let mut above: Vec<&Path> = written.ancestors().skip(1).collect();
+        above.reverse();
+        let mut root = None;
+        for directory in above {
+            if root.is_some() && directory.is_symlink() {
+                break;
+            }
+            let is_said = || said.is_some() && fs::canonicalize(directory).ok() == said;
+            if fs::symlink_metadata(directory.join(".git")).is_ok() || is_said() {
+                root = Some(directory);
+            }
+        }
+        // A path from elsewhere may lead into a worktree, too.
+        Self::around(root.or_else(|| asked.ancestors().skip(1).find(|directory| directory.is_dir())).unwrap_or(base))
+    }
+
     /// Whether it is the one that the runner says.
     pub(in crate::ctl) fn is_said(&self) -> bool {
-        std::env::var_os("CLAUDED_WORKTREE").filter(|said| !said.is_empty()).and_then(|said| fs::canonicalize(said).ok()).is_some_and(|said| said == self.root)
+        said().is_some_and(|said| said == self.root)
     }
 
     /// The repository that it is a worktree of, if it is not the repository's own (gitrepository-layout(5): `.git` is a file then).
@@ -75,6 +94,11 @@ impl Worktree {
         })?;
         inside.to_str().map(str::to_owned).ok_or_else(|| PlaceError::NotText(asked.clone()))
     }
+}
+
+/// The worktree that the runner says.
+fn said() -> Option<PathBuf> {
+    std::env::var_os("CLAUDED_WORKTREE").filter(|said| !said.is_empty()).and_then(|said| fs::canonicalize(said).ok())
 }
 
 fn whole(path: &Path) -> Result<PathBuf, PlaceError> {
@@ -169,6 +193,34 @@ mod tests {
         assert!(matches!(tree.name(&tree.root, Path::new("circle")), Err(PlaceError::Io { .. })));
         assert!(matches!(tree.name(&tree.root, Path::new("missing/../x")), Err(PlaceError::Io { .. })));
         assert!(matches!(Worktree::around(&directory.path().join("elsewhere")), Err(PlaceError::NoWorktree(_))));
+    }
+
+    #[test]
+    fn a_path_is_in_the_worktree_in_which_it_is_written() {
+        let (directory, tree) = world();
+        let other = fs::canonicalize(directory.path().join("elsewhere")).expect("there");
+        for made in [other.join(".git"), other.join("deep"), tree.root.join("vendor/nested/.git")] {
+            fs::create_dir_all(made).expect("made");
+        }
+        symlink(&other, tree.root.join("out")).expect("linked");
+        symlink(tree.root.join("src"), directory.path().join("in")).expect("linked");
+        let nested = tree.root.join("vendor/nested");
+        for (path, root) in [
+            ("a.rs", &tree.root),
+            ("out/x", &tree.root),
+            ("out/deep/x", &tree.root),
+            ("missing/x", &tree.root),
+            ("vendor/nested/x", &nested),
+            ("../elsewhere/x", &other),
+            ("../in/a.rs", &tree.root),
+        ] {
+            assert_eq!(Worktree::of(&tree.root, Path::new(path)).ok().as_ref().map(|tree| &tree.root), Some(root), "{path}");
+        }
+        for path in ["out/x", "out/deep/x"] {
+            let found = Worktree::of(&tree.root, Path::new(path)).expect("found").name(&tree.root, Path::new(path));
+            assert!(matches!(found, Err(PlaceError::Leads { .. })), "{path}: {found:?}");
+        }
+        assert!(matches!(Worktree::of(&tree.root, Path::new("../x")), Err(PlaceError::NoWorktree(_))));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &List) -> Result
     if let Some(instance) = &args.instance {
         filter.push_str(&format!("&instance={instance}"));
     }
+    if let Some(group) = &args.group {
+        filter.push_str(&format!("&group={group}"));
+    }
     let wanted = if args.all { u32::MAX } else { args.limit };
     let mut bodies = Vec::new();
     let mut tasks: Vec<Task> = Vec::new();
@@ -39,13 +42,13 @@ pub(super) async fn run(client: &Client, screen: &Screen, args: &List) -> Result
             break;
         }
     }
-    if !screen.json() {
+    if !screen.data() {
         screen.print(&table(screen.style(), &tasks, Timestamp::now()))?;
     } else if let [only] = bodies.as_slice() {
         screen.body(only)?;
     } else {
         let pages: Result<Vec<Vec<serde_json::Value>>, Failure> = bodies.iter().map(|body| decode(body)).collect();
-        screen.print(&format!("{}\n", serde_json::Value::from(pages?.concat())))?;
+        screen.value(&pages?.concat())?;
     }
     Ok(Outcome::Done)
 }

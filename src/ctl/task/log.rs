@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// `claudectl task log`
 pub(super) async fn run(client: &Client, screen: &Screen, args: &Log) -> Result<Outcome, Failure> {
-    let mut reader = Reader { client, screen, id: args.id, transcript: (!args.raw && !screen.json()).then(|| Transcript::new(screen.style())) };
+    let mut reader = Reader { client, screen, id: args.id, transcript: (!args.raw && !screen.data()).then(|| Transcript::new(screen.style())) };
     if args.follow {
         follow(&mut reader, args.attempt).await?;
     } else {
@@ -112,7 +112,7 @@ impl Reader<'_> {
     fn print(&mut self, chunk: &LogChunk, body: &Bytes) -> Result<(), Failure> {
         match &mut self.transcript {
             Some(transcript) => self.screen.print(&transcript.feed(&chunk.text)),
-            None if self.screen.json() => self.screen.body(body),
+            None if self.screen.data() => self.screen.body(body),
             None => self.screen.print(&chunk.text),
         }
     }

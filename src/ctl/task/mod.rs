@@ -1,6 +1,8 @@
 //! `claudectl task …`: one file per verb that is more than a request.
 
 pub(super) mod args;
+mod claims;
+pub(super) mod import;
 mod list;
 mod log;
 mod show;
@@ -11,9 +13,10 @@ use super::client::{Client, decode};
 use super::failure::{Failure, Outcome, read_or_not};
 use super::output::Screen;
 use super::quantity::clean;
+use crate::core::label::Label;
 use crate::core::task::{InvalidTask, PROMPT_MAX};
 use crate::proto::api::{NewTask, Task};
-use args::{Add, TaskCommand};
+use args::{Add, IdsOrGroup, TaskCommand};
 use hyper::Method;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -24,17 +27,40 @@ const STDIN_MAX: u64 = 64 << 20;
 /// `claudectl task …`
 pub(super) async fn run(client: &Client, screen: &Screen, command: TaskCommand) -> Result<Outcome, Failure> {
     match command {
-        TaskCommand::Add(args) => add(client, screen, args).await,
+        TaskCommand::Add(args) => add(client, screen, *args).await,
         TaskCommand::List(args) => list::run(client, screen, &args).await,
         TaskCommand::Show { id } => show::run(client, screen, id).await,
         TaskCommand::Log(args) => log::run(client, screen, &args).await,
+        TaskCommand::Cancel(IdsOrGroup { group: Some(group), .. }) => cancel_group(client, screen, &group).await,
         TaskCommand::Cancel(ids) => act(client, screen, "cancel", &ids.ids).await,
         TaskCommand::Retry(ids) => act(client, screen, "retry", &ids.ids).await,
-        TaskCommand::Wait(args) => wait::run(client, screen, &args.ids, args.timeout).await,
+        TaskCommand::Wait(args) => {
+            let ids = match &args.group {
+                Some(group) => open_of(client, group).await?,
+                None => args.ids,
+            };
+            wait::run(client, screen, &ids, args.timeout).await
+        }
+        TaskCommand::Claim(args) => claims::claim(client, screen, &args).await,
+        TaskCommand::Complete(args) => claims::complete(client, screen, &args).await,
+        TaskCommand::Release(ids) => act(client, screen, "release", &ids.ids).await,
+        TaskCommand::Import(args) => import::import(client, screen, &args).await,
+        TaskCommand::Export(args) => import::export(client, screen, &args).await,
     }
 }
 
 async fn add(client: &Client, screen: &Screen, args: Add) -> Result<Outcome, Failure> {
+    let wait = args.wait;
+    let new = new_task(args, screen)?;
+    let body = client.send(Method::POST, "/api/v1/tasks", &new).await?;
+    let task: Task = decode(&body)?;
+    let printed = if screen.data() { screen.body(&body) } else { screen.print(&format!("{}\n", task.id)) };
+    read_or_not(printed)?;
+    if wait { wait::run(client, screen, &[task.id], None).await } else { Ok(Outcome::Done) }
+}
+
+/// The request for a new task.
+pub(super) fn new_task(args: Add, screen: &Screen) -> Result<NewTask, Failure> {
     let prompt = if args.prompt == "-" { prompt_from_stdin(screen)? } else { args.prompt };
     let invalid = |e: InvalidTask| Failure::Usage(e.to_string());
     if prompt.trim().is_empty() {
@@ -43,7 +69,7 @@ async fn add(client: &Client, screen: &Screen, args: Add) -> Result<Outcome, Fai
     if prompt.len() > PROMPT_MAX {
         return Err(invalid(InvalidTask::LongPrompt(prompt.len())));
     }
-    let new = NewTask {
+    Ok(NewTask {
         instance: args.instance.map(String::from),
         kind: args.kind.map(String::from),
         title: args.title,
@@ -53,12 +79,19 @@ async fn add(client: &Client, screen: &Screen, args: Add) -> Result<Outcome, Fai
         budget_usd: args.budget_usd,
         max_turns: args.max_turns,
         schema: args.schema.as_deref().map(schema).transpose()?,
-    };
-    let body = client.send(Method::POST, "/api/v1/tasks", &new).await?;
-    let task: Task = decode(&body)?;
-    let printed = if screen.json() { screen.body(&body) } else { screen.print(&format!("{}\n", task.id)) };
-    read_or_not(printed)?;
-    if args.wait { wait::run(client, screen, &[task.id], None).await } else { Ok(Outcome::Done) }
+        priority: args.priority.map(i64::from),
+        group: args.group.map(String::from),
+        team: args.team.map(String::from),
+        role: args.role.map(String::from),
+        specialty: args.specialty.map(String::from),
+        labels: args.label.into_iter().map(String::from).collect(),
+        repository: args.repository.map(String::from),
+        branch: args.branch,
+        files: args.file,
+        after: args.after,
+        after_failed: args.after_failed,
+        not_before: args.not_before.map(|when| when.text(jiff::Timestamp::now())),
+    })
 }
 
 fn schema(file: &Path) -> Result<serde_json::Value, Failure> {
@@ -82,7 +115,7 @@ async fn act(client: &Client, screen: &Screen, verb: &str, ids: &[i64]) -> Resul
     let mut first = None;
     for id in ids {
         let done = match client.whole(Method::POST, &format!("/api/v1/tasks/{id}/{verb}"), None).await {
-            Ok(body) if screen.json() => screen.body(&body),
+            Ok(body) if screen.data() => screen.body(&body),
             Ok(body) => decode::<Task>(&body).and_then(|task| screen.print(&screen.style().finish(line(screen.style(), &task)))),
             Err(failure) => Err(failure),
         };
@@ -93,6 +126,37 @@ async fn act(client: &Client, screen: &Screen, verb: &str, ids: &[i64]) -> Resul
         }
     }
     first.map_or(Ok(Outcome::Done), Err)
+}
+
+/// Ends a whole group at once.
+async fn cancel_group(client: &Client, screen: &Screen, group: &Label) -> Result<Outcome, Failure> {
+    let body = client.whole(Method::POST, &format!("/api/v1/groups/{group}/cancel"), None).await?;
+    if screen.data() {
+        screen.body(&body)?;
+        return Ok(Outcome::Done);
+    }
+    let tasks: Vec<Task> = decode(&body)?;
+    if tasks.is_empty() {
+        screen.print(&format!("No task of the group {group} is left to end.\n"))?;
+    }
+    let lines: String = tasks.iter().map(|task| line(screen.style(), task)).collect();
+    screen.print(&screen.style().finish(lines))?;
+    Ok(Outcome::Done)
+}
+
+/// The tasks of a group that have not ended.
+async fn open_of(client: &Client, group: &Label) -> Result<Vec<i64>, Failure> {
+    const PAGE: usize = 1000;
+    let mut ids: Vec<i64> = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page: Vec<Task> = client.read(&format!("/api/v1/tasks?limit={PAGE}&group={group}{before}")).await?;
+        ids.extend(page.iter().filter(|task| !ended(task)).map(|task| task.id));
+        match page.last() {
+            Some(last) if page.len() == PAGE => before = format!("&before={}", last.id),
+            _ => return Ok(ids),
+        }
+    }
 }
 
 /// `task 12 failed (oom): …`
@@ -124,6 +188,10 @@ fn example() -> Task {
         not_before: None,
         finished: Some("2026-11-21T09:30:00Z".into()),
         cost_usd: 0.0121,
+        priority: 0,
+        group: None,
+        waits_for: None,
+        claimed_by: None,
     }
 }
 

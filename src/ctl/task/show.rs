@@ -1,27 +1,42 @@
 //! `claudectl task show`: a task, its bounds, and how each attempt ended and what it used.
 
+use crate::ctl::check;
 use crate::ctl::client::{Client, decode};
 use crate::ctl::failure::{Failure, Outcome};
 use crate::ctl::output::{Screen, Style};
 use crate::ctl::quantity::{age, between, bytes, clean, dollars, line, span};
-use crate::proto::api::{Attempt, TaskDetail, Work};
+use crate::proto::api::{Attempt, TaskDetail, TaskForecast, Work};
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// How many changed files are shown; `-o json` has more.
 const FILES_SHOWN: usize = 20;
+/// How long the runners may take to tell of a forecast.
+const FORECAST: Duration = Duration::from_secs(6);
 
 /// `claudectl task show`
 pub(super) async fn run(client: &Client, screen: &Screen, id: i64) -> Result<Outcome, Failure> {
     let body = client.get(&format!("/api/v1/tasks/{id}")).await?;
-    if screen.json() {
+    if screen.data() {
         screen.body(&body)?;
     } else {
-        screen.print(&render(screen.style(), &decode(&body)?, Timestamp::now()))?;
+        let detail: TaskDetail = decode(&body)?;
+        let forecast = if detail.task.state == "running" { forecast(client, id).await } else { String::new() };
+        screen.print(&render(screen.style(), &detail, &forecast, Timestamp::now()))?;
     }
     Ok(Outcome::Done)
 }
 
-fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
+/// Who else touches the task's files. The view of the task does not wait for it for long, nor fail with it.
+async fn forecast(client: &Client, id: i64) -> String {
+    match tokio::time::timeout(FORECAST, client.read::<TaskForecast>(&format!("/api/v1/tasks/{id}/forecast"))).await {
+        Ok(Ok(told)) => check::forecast(&told),
+        Ok(Err(error)) => format!("not known: {}", line(&error.to_string(), 200)),
+        Err(_) => format!("not known: no answer within {} s; see: claudectl check", FORECAST.as_secs()),
+    }
+}
+
+fn render(style: Style, detail: &TaskDetail, forecast: &str, now: Timestamp) -> String {
     let task = &detail.task;
     let reason = task.reason.as_deref().map(|r| format!(" ({})", clean(r))).unwrap_or_default();
     let when = |time: &str| format!("{} ({})", clean(time), age(time, now));
@@ -29,6 +44,7 @@ fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
         detail.timeout_seconds.map(|s| format!("{} an attempt", span(s as f64))),
         detail.budget_usd.map(|usd| format!("{} in all", dollars(usd))),
         detail.max_turns.map(|n| format!("{n} turns an attempt")),
+        detail.memory_limit_bytes.map(|memory| format!("{} of memory, since it ran out of it with less", bytes(memory))),
         detail.schema.as_ref().map(|_| "a result that fits its JSON schema".to_owned()),
     ]
     .into_iter()
@@ -40,8 +56,14 @@ fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
         ("Type", clean(&task.kind)),
         ("State", format!("{}{reason}", style.state(&clean(&task.state)))),
         ("Detail", clean(&task.detail)),
-        ("For", task.instance.as_deref().map_or_else(|| "any instance".to_owned(), clean)),
+        ("For", whom(detail)),
+        ("Priority", if task.priority == 0 { String::new() } else { task.priority.to_string() }),
+        ("Group", task.group.as_deref().map(clean).unwrap_or_default()),
+        ("After", after(detail)),
+        ("Branch", detail.branch.as_deref().map(clean).unwrap_or_default()),
+        ("Files", detail.files.iter().map(|file| clean(file)).collect::<Vec<_>>().join(", ")),
         ("On", task.placed_on.as_deref().map(clean).unwrap_or_default()),
+        ("Overlaps", forecast.to_owned()),
         ("Added", when(&task.created)),
         ("Not before", task.not_before.as_deref().map(when).unwrap_or_default()),
         ("Ended", task.finished.as_deref().map(when).unwrap_or_default()),
@@ -60,6 +82,23 @@ fn render(style: Style, detail: &TaskDetail, now: Timestamp) -> String {
         text.push_str(&words(style, attempt));
     }
     text
+}
+
+/// Who may take it.
+fn whom(detail: &TaskDetail) -> String {
+    let named = |what: &str, name: &Option<String>| name.as_deref().map(|name| format!("{what} {}", clean(name)));
+    let wanted = [named("team", &detail.team), named("role", &detail.role), named("specialty", &detail.specialty), named("repository", &detail.repository)];
+    let labels = detail.labels.iter().map(|label| format!("label {}", clean(label)));
+    let wanted: Vec<String> = wanted.into_iter().flatten().chain(labels).collect();
+    let whom = detail.task.instance.as_deref().map_or_else(|| "any instance".to_owned(), clean);
+    if wanted.is_empty() { whom } else { format!("{whom} with {}", wanted.join(", ")) }
+}
+
+/// What it comes after.
+fn after(detail: &TaskDetail) -> String {
+    let ids: Vec<String> = detail.after.iter().map(ToString::to_string).collect();
+    let released = if detail.after_failed == "release" && !ids.is_empty() { " (also if they fail)" } else { "" };
+    format!("{}{released}", ids.join(", "))
 }
 
 fn row(style: Style, a: &Attempt, now: Timestamp) -> Vec<String> {
@@ -208,12 +247,22 @@ mod tests {
             timeout_seconds: Some(1800),
             budget_usd: Some(2.5),
             max_turns: None,
+            memory_limit_bytes: Some(8 << 30),
             schema: None,
+            team: None,
+            role: None,
+            specialty: None,
+            labels: Vec::new(),
+            repository: None,
+            branch: None,
+            after: Vec::new(),
+            after_failed: "fail".into(),
+            files: Vec::new(),
             history: vec![attempt],
         };
         let now = "2026-11-21T10:00:00Z".parse().expect("time");
         assert_eq!(
-            render(Style::default(), &detail, now),
+            render(Style::default(), &detail, "", now),
             "      Task: 12
      Title: Fix the parser
       Type: bugfix
@@ -223,7 +272,7 @@ mod tests {
         On: feature-x
      Added: 2026-11-21T09:00:00Z (1h ago)
      Ended: 2026-11-21T09:30:00Z (30m ago)
-    Bounds: 30m an attempt, $2.50 in all
+    Bounds: 30m an attempt, $2.50 in all, 8G of memory, since it ran out of it with less
       Cost: $0.0121
     Prompt: Fix the parser
             and test it

@@ -42,7 +42,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, ids: &[i64], timeout: 
     // In the order of the command line, each once.
     for id in ids {
         let Some(Some((task, body))) = known.remove(id) else { continue };
-        read_or_not(if screen.json() {
+        read_or_not(if screen.data() {
             screen.body(&body)
         } else {
             screen.print(&screen.style().finish(format!("{} ({})\n", line(screen.style(), &task).trim_end(), used(&task))))

@@ -52,7 +52,7 @@ fn wanted(up: Up) -> TeamUp {
 }
 
 fn show(screen: &Screen, body: &[u8], table: impl FnOnce(&Screen) -> Result<(), Failure>) -> Result<Outcome, Failure> {
-    if screen.json() {
+    if screen.data() {
         screen.body(body)?
     } else {
         table(screen)?
@@ -81,7 +81,7 @@ async fn act(client: &Client, screen: &Screen, name: &TeamName, verb: &str, body
     };
     drop(progress);
     let outcome: TeamOutcome = decode(&answer)?;
-    if screen.json() {
+    if screen.data() {
         screen.body(&answer)?;
     } else {
         // A team that was removed has nothing to show but what came of its members.

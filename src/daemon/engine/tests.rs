@@ -1,15 +1,18 @@
 //! The loop with a real store that is made to fail.
 
+mod sizes;
+
 use super::{Engine, Input, Outbox};
 use crate::config::{Config, Paths};
 use crate::core::attempt::{Ended, Report};
-use crate::core::audit::{Actor, Who};
+use crate::core::audit::{Actor, AuditQuery, Who};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
-use crate::core::queue::Hello;
-use crate::core::task::{Target, TaskSpec, TaskType};
+use crate::core::queue::{Hello, Pause, Scope};
+use crate::core::task::{Claim, Target, TaskSpec, TaskType};
 use crate::core::usage::{AgentUsage, KernelUsage};
+use crate::daemon::turn::{Additions, Turn};
 use crate::metrics::{Metrics, Numbers};
-use crate::platform::store::{AuditFilter, SqliteStore};
+use crate::platform::store::SqliteStore;
 use crate::proto::link::{Event, FromDaemon};
 use jiff::Timestamp;
 use std::path::Path;
@@ -43,21 +46,13 @@ fn says(to: &Outbox, seq: u64, event: Event) -> Input {
 }
 
 fn success() -> Event {
+    Event::Finished { attempt: ATTEMPT, report: Box::new(report()) }
+}
+
+fn report() -> Report {
     let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::now());
     let (agent, kernel) = (AgentUsage::default(), KernelUsage::default());
-    let report = Report {
-        ended: Ended::Succeeded,
-        detail: String::new(),
-        exit: None,
-        session: None,
-        started,
-        finished,
-        agent,
-        kernel,
-        text: "done".to_owned(),
-        work: None,
-    };
-    Event::Finished { attempt: ATTEMPT, report: Box::new(report) }
+    Report { ended: Ended::Succeeded, detail: String::new(), exit: None, session: None, started, finished, agent, kernel, text: "done".to_owned(), work: None }
 }
 
 /// Waits for the message that fits; those before it are of no interest.
@@ -88,7 +83,8 @@ async fn running(directory: &tempfile::TempDir) -> (SqliteStore, mpsc::Sender<In
     std::fs::write(&config, "").expect("written");
     let config = Arc::new(Config::load(&Paths { config, ..Paths::system() }).expect("valid"));
     let metrics = Arc::new(Metrics::new(|_: &Path| Numbers::default()).expect("families"));
-    let engine = Engine::new(store.clone(), config, metrics, broadcast::channel(64).0, Arc::default(), None).await.expect("loaded");
+    let engine =
+        Engine::new(store.clone(), config, metrics, broadcast::channel(64).0, Arc::default(), None, mpsc::unbounded_channel().0).await.expect("loaded");
     let (inputs, receiver) = mpsc::channel(64);
     (store, inputs, tokio::spawn(engine.run(receiver)))
 }
@@ -103,6 +99,7 @@ fn spec() -> TaskSpec {
         budget: None,
         max_turns: None,
         schema: None,
+        terms: Arc::default(),
     }
 }
 
@@ -114,7 +111,8 @@ async fn the_audit_says_who_did_what_and_not_what_was_asked_for() {
     let ann = || Actor::local(Who::User { uid: 1000, name: Some("ann".to_owned()), pid: 7 });
     let (to, mut runner) = connection(1);
     send(linked(&to, None)).await;
-    send(Input::By(ann(), Box::new(Input::Add(Box::new(spec()), oneshot::channel().0)))).await;
+    send(Input::By(ann(), Box::new(Input::Add(Box::new(Additions { specs: vec![(spec(), Vec::new())], ended: Default::default() }), oneshot::channel().0))))
+        .await;
     hear(&mut runner, |message| matches!(message, FromDaemon::Run(_))).await;
     send(says(&to, 1, Event::Started { attempt: ATTEMPT, session: None, pid: 7, cgroup: String::new() })).await;
     send(Input::By(ann(), Box::new(Input::Cancel(TaskId(1), oneshot::channel().0)))).await;
@@ -123,7 +121,7 @@ async fn the_audit_says_who_did_what_and_not_what_was_asked_for() {
     let config = Arc::new(Config::default_for(&Paths::system()));
     send(Input::By(Actor::signal(), Box::new(Input::Configure(config)))).await;
     state(&inputs).await;
-    let rows = store.audit(&AuditFilter { after: Some(0), limit: 100, ..AuditFilter::default() }).await.expect("read");
+    let rows = store.audit(&AuditQuery { after: Some(0), limit: 100, ..AuditQuery::default() }).await.expect("read");
     let told: Vec<_> = rows.iter().map(|row| (row.entry.what.as_str(), row.entry.who.as_str())).collect();
     assert_eq!(
         told,
@@ -144,6 +142,37 @@ async fn the_audit_says_who_did_what_and_not_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_the_queue_gives_out_together_goes_to_the_account_of_each_who_asked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, inputs, running) = running(&directory).await;
+    let send = async |input| inputs.send(input).await.expect("the engine runs");
+    let person = |name: &str| Actor::local(Who::User { uid: 1000, name: Some(name.to_owned()), pid: 7 });
+    let (to, mut runner) = connection(1);
+    let adds = || Input::Add(Box::new(Additions { specs: vec![(spec(), Vec::new())], ended: Default::default() }), oneshot::channel().0);
+    let claims = |state: &mut super::State, now, turn: &mut Turn| {
+        let claim = Claim { by: "bob".to_owned(), since: now, agent: None };
+        let (_, effects) = state.queue.claim(Some(TaskId(2)), claim, now).expect("granted");
+        turn.effects(effects, now);
+        let pause = Pause { by: "bob".to_owned(), why: "lunch".to_owned(), since: now };
+        turn.effects(state.queue.pause(Scope::All, pause).1, now);
+    };
+    // All of it waits before the loop looks.
+    inputs.try_send(linked(&to, None)).expect("room");
+    inputs.try_send(Input::By(person("ann"), Box::new(adds()))).expect("room");
+    inputs.try_send(Input::By(person("bob"), Box::new(adds()))).expect("room");
+    hear(&mut runner, |message| matches!(message, FromDaemon::Run(_))).await;
+    send(Input::By(person("bob"), Box::new(Input::Decide(Box::new(claims))))).await;
+    state(&inputs).await;
+    let rows = store.audit(&AuditQuery { after: Some(0), limit: 100, ..AuditQuery::default() }).await.expect("read");
+    let told: Vec<_> = rows.iter().map(|row| (row.entry.what.as_str(), row.entry.who.as_str())).collect();
+    let expected =
+        [("task-added", "user:ann"), ("task-added", "user:bob"), ("task-assigned", "user:ann"), ("task-claimed", "user:bob"), ("paused", "user:bob")];
+    assert_eq!(told, expected);
+    drop((inputs, to));
+    running.await.expect("ended");
+}
+
+#[tokio::test]
 async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let (store, inputs, running) = running(&directory).await;
@@ -151,7 +180,8 @@ async fn a_report_that_could_not_be_stored_is_not_acknowledged_by_what_follows_i
 
     let (first, mut runner) = connection(1);
     send(linked(&first, None)).await;
-    send(Input::Add(Box::new(spec()), oneshot::channel().0)).await;
+    let additions = Additions { specs: vec![(spec(), Vec::new())], ended: Default::default() };
+    send(Input::Add(Box::new(additions), oneshot::channel().0)).await;
     hear(&mut runner, |message| matches!(message, FromDaemon::Run(work) if work.attempt == ATTEMPT)).await;
     send(says(&first, 1, Event::Started { attempt: ATTEMPT, session: None, pid: 7, cgroup: String::new() })).await;
     hear(&mut runner, |message| matches!(message, FromDaemon::Ack { seq: 1 })).await;

@@ -1,22 +1,20 @@
 //! The audit, read and checked.
 
 use super::{Verbs, stopping};
+use crate::core::audit::AuditQuery;
 use crate::daemon::audit;
-use crate::http::service::{Answer, Audit, AuditQuery};
-use crate::platform::store::AuditFilter;
+use crate::http::service::{Answer, Audit};
 use crate::proto::audit::{AuditCheck, AuditRow};
 use jiff::Timestamp;
 
 impl Audit for Verbs {
     fn audit(&self, query: AuditQuery, wait: bool) -> Answer<'_, Vec<AuditRow>> {
         Box::pin(async move {
-            let AuditQuery { instance, task, who, what, since, until, before, after, limit } = query;
-            let filter = AuditFilter { instance, task, who, what, since, until, before, after, limit };
             let mut heads = self.store.audit_heads();
             loop {
                 // Marked before looking, so that no row that is added in between is missed.
                 heads.mark_unchanged();
-                let rows = self.store.audit(&filter).await?;
+                let rows = self.store.audit(&query).await?;
                 if !rows.is_empty() || !wait {
                     return Ok(rows.into_iter().map(shown).collect());
                 }

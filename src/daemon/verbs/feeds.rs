@@ -4,6 +4,7 @@ use super::{Verbs, refused};
 use crate::daemon::{scrape, view};
 use crate::http::service::{Answer, Feeds};
 use crate::proto::api;
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 impl Feeds for Verbs {
@@ -32,6 +33,8 @@ impl Feeds for Verbs {
                     tasks,
                     connected: state.fleet.iter().filter(|s| state.queue.is_linked(&s.name)).count().try_into().unwrap_or_default(),
                     holds: state.queue.holds().map(|(account, until)| (account.to_owned(), until.to_string())).collect(),
+                    pauses: state.queue.pauses().map(|(scope, pause)| super::queue::shown(scope, pause)).collect(),
+                    spent_today_usd: state.queue.spent_today(Timestamp::now()).into_iter().map(|(name, cost)| (name.to_string(), cost.dollars())).collect(),
                 }
             })
             .await

@@ -28,7 +28,7 @@ impl Verbs {
         tracing::info!(instance = %name, by = %caller.description, "{verb} {name} ({done:?}), asked by {}", caller.description);
         if done != Done::Unchanged {
             let row = caller.actor.did(format!("instance-{verb}"), Timestamp::now()).of_instance(Some(name)).with(details);
-            self.note("instance-asked", name, format!("{verb} by {}", caller.description), row).await?;
+            self.note("instance-asked", Some(name), format!("{verb} by {}", caller.description), row).await?;
         }
         let message = if done == Done::Unchanged { "nothing to do".to_owned() } else { String::new() };
         Ok(api::Outcome { result: done.name().to_owned(), message })

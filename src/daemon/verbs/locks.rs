@@ -2,7 +2,7 @@
 
 use super::{Verbs, refused, stopping};
 use crate::core::audit;
-use crate::core::lock::{Lock, LockId, Locks as Table, Mode, Wait, WaitId};
+use crate::core::lock::{Blocker, Lock, LockId, Locks as Table, Mode, Wait, WaitId};
 use crate::daemon::desk::{self, No, On, Place, Said, Wanted, Which, Who};
 use crate::daemon::engine::Input;
 use crate::http::service::{Answer, Caller, Locks, Role, ServiceError};
@@ -10,7 +10,8 @@ use crate::proto::api;
 use futures_util::future::BoxFuture;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// Longest wait for a lock.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -53,6 +54,7 @@ fn wanted(caller: &Caller, lock: api::NewLock) -> Result<Wanted, ServiceError> {
         reason: lock.reason.unwrap_or_default(),
         ttl: lock.ttl_seconds.map(Duration::from_secs),
         wait: None,
+        ticket: lock.ticket,
         steal: false,
     })
 }
@@ -82,7 +84,7 @@ fn error(no: No) -> ServiceError {
     }
 }
 
-fn shown(lock: &Lock) -> api::Lock {
+pub(super) fn shown(lock: &Lock) -> api::Lock {
     api::Lock {
         id: lock.id.0,
         place: lock.scope.place.clone(),
@@ -99,9 +101,9 @@ fn shown(lock: &Lock) -> api::Lock {
     }
 }
 
-fn waits(table: &Table, id: WaitId, wait: &Wait) -> api::LockWait {
+pub(super) fn waits(table: &Table, id: WaitId, wait: &Wait) -> api::LockWait {
     let blockers = table.blockers_of(id);
-    let before = blockers.iter().filter(|blocker| matches!(blocker, crate::core::lock::Blocker::Before(_))).count();
+    let before = blockers.iter().filter(|blocker| matches!(blocker, Blocker::Before(_))).count();
     let request = &wait.request;
     api::LockWait {
         place: request.scope.place.clone(),
@@ -116,36 +118,49 @@ fn waits(table: &Table, id: WaitId, wait: &Wait) -> api::LockWait {
     }
 }
 
+/// A request that waits, and the locks in its way.
+fn alone(table: &Table, id: WaitId, wait: &Wait) -> api::LockTable {
+    let lock = |blocker| match blocker {
+        Blocker::Holder(id) => table.get(id).map(shown),
+        Blocker::Before(_) => None,
+    };
+    api::LockTable { locks: table.blockers_of(id).into_iter().filter_map(lock).collect(), waiting: vec![waits(table, id, wait)] }
+}
+
 impl Verbs {
     async fn at_desk(&self, caller: &Caller, input: impl FnOnce(desk::Reply) -> desk::Input) -> Result<Said, ServiceError> {
         self.decide(caller, |reply| Input::Lock(input(reply))).await
     }
+}
 
-    /// Waits for a lock; gives it back at once if nobody is there any more to have it.
-    async fn wait_for_lock(&self, caller: &Caller, wanted: Wanted, longest: Duration, hung_up: BoxFuture<'static, ()>) -> Result<Said, ServiceError> {
-        static KEYS: AtomicU64 = AtomicU64::new(0);
-        let key = KEYS.fetch_add(1, Ordering::Relaxed);
-        let (who, (reply, mut answer)) = (wanted.who.clone(), oneshot::channel());
-        let input = desk::Input::Acquire(Box::new(Wanted { wait: Some(key), ..wanted }), reply);
-        self.engine.send(Input::By(caller.actor.clone(), Box::new(Input::Lock(input)))).await.map_err(|_| stopping())?;
-        let gone = tokio::select! {
-            said = &mut answer => return Ok(said.map_err(|_| stopping())??),
-            () = tokio::time::sleep(longest) => false,
-            () = hung_up => true,
-        };
-        self.engine.send(Input::Lock(desk::Input::Withdraw(key))).await.map_err(|_| stopping())?;
-        // It may have been granted in the meantime.
-        let said = answer.await.map_err(|_| stopping())??;
-        if let (true, Said::Held("created" | "changed", lock)) = (gone, &said) {
-            let which = Which::Id(lock.id);
-            self.at_desk(caller, |reply| desk::Input::Release { who, which, force: false, reply }).await?;
-        }
-        Ok(said)
+/// Waits for a lock, no longer than that, and not for a caller who has gone.
+///
+/// What is granted in the moment in which its caller goes stays its owner's, for as long as locks last: the owner may have asked
+/// again by then, and have been told that it has the lock.
+async fn wait_for_lock(
+    engine: &mpsc::Sender<Input>,
+    actor: audit::Actor,
+    wanted: Wanted,
+    longest: Duration,
+    hung_up: BoxFuture<'static, ()>,
+) -> Result<Said, ServiceError> {
+    static KEYS: AtomicU64 = AtomicU64::new(0);
+    let key = KEYS.fetch_add(1, Ordering::Relaxed);
+    let (reply, mut answer) = oneshot::channel();
+    let input = desk::Input::Acquire(Box::new(Wanted { wait: Some(key), ..wanted }), reply);
+    engine.send(Input::By(actor, Box::new(Input::Lock(input)))).await.map_err(|_| stopping())?;
+    tokio::select! {
+        said = &mut answer => return Ok(said.map_err(|_| stopping())??),
+        () = tokio::time::sleep(longest) => {}
+        () = hung_up => {}
     }
+    engine.send(Input::Lock(desk::Input::Withdraw(key))).await.map_err(|_| stopping())?;
+    // It may have been granted in the meantime.
+    Ok(answer.await.map_err(|_| stopping())??)
 }
 
 impl Locks for Verbs {
-    fn locks(&self, caller: Caller) -> Answer<'_, api::LockTable> {
+    fn locks(&self, caller: Caller, ticket: Option<Uuid>) -> Answer<'_, api::LockTable> {
         Box::pin(async move {
             self.look(move |state| {
                 let table = &state.desk.locks;
@@ -154,6 +169,10 @@ impl Locks for Verbs {
                     Role::Operator | Role::Reader => None,
                 };
                 let seen = |place: &String| own.as_ref().is_none_or(|own| own == place);
+                if let Some(ticket) = ticket {
+                    let wait = state.desk.wait_of(ticket).filter(|(_, wait)| seen(&wait.request.scope.place));
+                    return wait.map(|(id, wait)| alone(table, id, wait)).unwrap_or_default();
+                }
                 api::LockTable {
                     locks: table.iter().filter(|lock| seen(&lock.scope.place)).map(shown).collect(),
                     waiting: table.waits().filter(|(_, wait)| seen(&wait.request.scope.place)).map(|(id, wait)| waits(table, id, wait)).collect(),
@@ -168,7 +187,7 @@ impl Locks for Verbs {
             let wait = lock.wait_seconds.map(Duration::from_secs).filter(|wait| !wait.is_zero());
             let wanted = wanted(&caller, lock)?;
             let said = match wait {
-                Some(wait) => self.wait_for_lock(&caller, wanted, wait.min(WAIT_MAX), hung_up).await?,
+                Some(wait) => wait_for_lock(&self.engine, caller.actor.clone(), wanted, wait.min(WAIT_MAX), hung_up).await?,
                 None => self.at_desk(&caller, |reply| desk::Input::Acquire(Box::new(wanted), reply)).await?,
             };
             given(said)
@@ -230,5 +249,53 @@ fn force(caller: &Caller, force: bool) -> Result<(), ServiceError> {
             Err(refused(403, "forbidden", format!("force: you are the agent of instance {name}, and agents act on their own locks alone")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::InstanceName;
+    use crate::core::lock::{Bond, Owner, Pattern, Scope};
+    use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn a_lock_that_is_granted_while_its_caller_goes_stays_its_owners_who_may_have_been_told_so() {
+        let (engine, mut inputs) = mpsc::channel(8);
+        let (leave, left) = oneshot::channel::<()>();
+        let instance: InstanceName = "a".parse().expect("a name");
+        let who = Who::Agent(instance.clone());
+        let wanted = Wanted {
+            who,
+            place: None,
+            on: On::Path("f".into()),
+            mode: Mode::Exclusive,
+            reason: String::new(),
+            ttl: None,
+            wait: None,
+            ticket: None,
+            steal: false,
+        };
+        let hung_up = Box::pin(async move { drop(left.await) });
+        let waits = tokio::spawn(async move { wait_for_lock(&engine, audit::Actor::default(), wanted, WAIT_MAX, hung_up).await.map_err(|error| error.detail) });
+        let Some(Input::By(_, input)) = inputs.recv().await else { panic!("it asks first") };
+        let Input::Lock(desk::Input::Acquire(asked, reply)) = *input else { panic!("for a lock") };
+        leave.send(()).expect("it listens");
+        assert!(matches!(inputs.recv().await, Some(Input::Lock(desk::Input::Withdraw(key))) if Some(key) == asked.wait));
+        let lock = Lock {
+            id: LockId(7),
+            scope: Scope { place: "shop".into(), pattern: Pattern::path("f").expect("a path") },
+            mode: Mode::Exclusive,
+            owner: Owner::Agent { instance, task: None },
+            bond: Bond::default(),
+            reason: String::new(),
+            ttl: Duration::from_secs(1),
+            since: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::UNIX_EPOCH,
+        };
+        let held = Said::Held("created", Box::new(lock));
+        assert!(reply.send(Ok(held.clone())).is_ok(), "it waits for the answer");
+        assert!(inputs.recv().await.is_none(), "nothing else is asked for: no lock is given back");
+        assert_eq!(waits.await.expect("no panic"), Ok(held));
     }
 }

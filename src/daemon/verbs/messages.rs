@@ -1,12 +1,11 @@
 //! The verbs on messages.
 
 use super::{Verbs, refused, stopping};
-use crate::core::message::Progress;
-use crate::core::message::{Draft, Kind, MessageId, Refused, checked};
+use crate::core::message::{Draft, Kind, MessageId, MessageQuery, Progress, Refused, checked};
 use crate::daemon::engine::Input;
 use crate::daemon::mail::{Posting, Route};
-use crate::http::service::{Answer, Caller, MessageQuery, Messages, Role, ServiceError};
-use crate::platform::store::{MessageFilter, StoredLetter, StoredMessage};
+use crate::http::service::{Answer, Caller, Messages, ServiceError};
+use crate::platform::store::{StoredLetter, StoredMessage};
 use crate::proto::messages::{Letter, Message, NewBroadcast, NewHelp, NewMessage};
 use std::time::Duration;
 
@@ -35,10 +34,7 @@ impl Verbs {
         if let Some(id) = reply_to {
             self.store.message(id).await?.ok_or_else(|| refused(422, "invalid-message", format!("reply_to: there is no message {id}")))?;
         }
-        let from = match &caller.role {
-            Role::Agent(name) => Some(name.clone()),
-            Role::Operator | Role::Reader => None,
-        };
+        let from = caller.agent().cloned();
         // The engine knows what the agent works on.
         let draft = Draft { sender: caller.actor.who.to_string(), from, attempt: None, kind, to, reply_to, text };
         let id = self.decide(&caller, |reply| Input::Post(Box::new(Posting { draft, route }), reply)).await??;
@@ -73,8 +69,7 @@ impl Messages for Verbs {
 
     fn messages(&self, query: MessageQuery) -> Answer<'_, Vec<Message>> {
         Box::pin(async move {
-            let MessageQuery { instance, before, limit } = query;
-            let found = self.store.messages(&MessageFilter { instance, before, limit }).await?;
+            let found = self.store.messages(&query).await?;
             Ok(found.into_iter().map(shown).collect())
         })
     }

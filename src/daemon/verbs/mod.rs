@@ -1,15 +1,24 @@
 //! The API's verbs, carried out: checked here, decided by the engine, answered when durable. One file a resource.
 
 mod audit;
+mod checks;
 mod feeds;
+mod headway;
+mod import;
 mod instances;
 mod locks;
 mod messages;
+mod plans;
+pub(super) mod queue;
+mod repositories;
+mod schedules;
+pub(super) mod spec;
 mod tasks;
 mod teams;
 mod worktrees;
 
 use super::engine::{self, Input, State};
+use super::forecast::Forecasts;
 use super::identity::Identity;
 use super::log::Logs;
 use crate::config::{Config, Paths, PersistError};
@@ -39,6 +48,8 @@ pub(in crate::daemon) struct Verbs {
     pub(in crate::daemon) identity: Arc<Identity>,
     /// Held while the configuration is written: the file is read, changed and replaced.
     pub(in crate::daemon) persisting: tokio::sync::Mutex<()>,
+    /// What the running tasks change, as it was seen last.
+    pub(in crate::daemon) forecasts: Forecasts,
 }
 
 fn refused(status: u16, code: &'static str, detail: impl Into<String>) -> ServiceError {
@@ -125,9 +136,21 @@ impl Verbs {
         self.store.task(id).await?.ok_or_else(|| no_such_task(id))
     }
 
-    /// Keeps a note of what a caller did to an instance, and the row of the audit about it.
-    async fn note(&self, kind: &str, name: &InstanceName, message: String, row: Entry) -> Result<(), ServiceError> {
-        let event = StoredEvent { id: 0, at: Timestamp::now(), kind: kind.to_owned(), instance: Some(name.clone()), task: None, message, cause: None };
-        self.engine.send(Input::Note(event, row)).await.map_err(|_| stopping())
+    /// Puts on record what a caller has done, to an instance or beside them all, with its row of the audit: it is answered when that
+    /// is durable.
+    async fn note(&self, kind: &str, instance: Option<&InstanceName>, message: String, row: Entry) -> Result<(), ServiceError> {
+        let event = StoredEvent { id: 0, at: Timestamp::now(), kind: kind.to_owned(), instance: instance.cloned(), task: None, message, cause: None };
+        let (reply, answer) = oneshot::channel::<Result<(), Arc<StoreError>>>();
+        let keep = Input::Decide(Box::new(move |_, _, turn| {
+            turn.batch.events.push(event);
+            turn.batch.audit.push(row);
+            turn.reply(reply, ());
+        }));
+        self.engine.send(keep).await.map_err(|_| stopping())?;
+        let unkept = |error: Arc<StoreError>| {
+            let error = ServiceError::from(error);
+            ServiceError { detail: format!("it is done, but is not on record: {}", error.detail), ..error }
+        };
+        answer.await.map_err(|_| stopping())?.map_err(unkept)
     }
 }

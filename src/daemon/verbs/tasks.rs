@@ -1,73 +1,29 @@
 //! The verbs on tasks.
 
-use super::{Verbs, refused};
-use crate::core::ids::{AttemptId, InstanceName, TaskId};
-use crate::core::profile::AgentKind;
-use crate::core::task::{InvalidTask, Target, TaskSpec, TaskType};
+use super::{Verbs, refused, spec};
+use crate::core::ids::{AttemptId, TaskId};
+use crate::core::label::Label;
+use crate::core::terms::Terms;
 use crate::core::usage::Usd;
 use crate::daemon::engine::Input;
 use crate::daemon::view;
 use crate::http::service::{Answer, Caller, ServiceError, TaskQuery, Tasks};
 use crate::platform::store::{StoredTask, TaskFilter};
 use crate::proto::api;
-use std::str::FromStr;
-use std::time::Duration;
 
 impl Verbs {
-    async fn shown(&self, stored: StoredTask) -> Result<api::Task, ServiceError> {
-        self.look(move |state| view::task(&stored, view::detail(state, &stored))).await
-    }
-
-    /// Checks what is asked for, and whether there is anyone to do it.
-    async fn spec(&self, new: api::NewTask) -> Result<TaskSpec, ServiceError> {
-        let invalid = |field: &str, why: String| refused(422, "invalid-task", format!("{field}: {why}"));
-        let target = match new.instance.as_deref() {
-            None => Target::Any,
-            Some(text) => {
-                let name: InstanceName = text.parse().map_err(|e: crate::core::ids::InvalidName| refused(400, "invalid-name", e.to_string()))?;
-                let asked = name.clone();
-                if !self.look(move |state| state.knows(&asked)).await? {
-                    let hint = format!("there is no instance {name}, neither running nor configured; start it first: claudectl start {name}");
-                    return Err(refused(404, "no-such-instance", hint));
-                }
-                Target::Instance(name)
-            }
-        };
-        let kind = new.kind.as_deref().map(TaskType::from_str).transpose().map_err(|e| invalid("type", e.to_string()))?;
-        let budget = match new.budget_usd {
-            Some(dollars) if !dollars.is_finite() || dollars <= 0.0 => return Err(invalid("budget_usd", "it is a number above 0".to_owned())),
-            other => other.map(Usd::from_dollars),
-        };
-        if new.timeout_seconds == Some(0) {
-            return Err(invalid("timeout_seconds", "it is at least 1".to_owned()));
-        }
-        let spec = TaskSpec {
-            target,
-            kind: kind.unwrap_or_default(),
-            title: new.title.unwrap_or_default(),
-            prompt: new.prompt,
-            timeout: new.timeout_seconds.map(Duration::from_secs),
-            budget,
-            max_turns: new.max_turns,
-            schema: new.schema,
-        };
-        let spec = spec.validated().map_err(|e| refused(422, "invalid-task", e.to_string()))?;
-        if let (Some(_), Target::Instance(name)) = (&spec.schema, &spec.target) {
-            let asked = name.clone();
-            let profile = self.look(move |state| state.config.profile_of(&asked)).await?;
-            if profile.is_some_and(|profile| profile.agent != AgentKind::Claude) {
-                return Err(invalid("schema", InvalidTask::SchemaTarget.to_string()));
-            }
-        }
-        Ok(spec)
+    pub(super) async fn shown(&self, stored: StoredTask) -> Result<api::Task, ServiceError> {
+        self.look(move |state| view::task(state, &stored)).await
     }
 }
 
 impl Tasks for Verbs {
     fn add_task(&self, caller: Caller, task: api::NewTask) -> Answer<'_, api::Task> {
         Box::pin(async move {
-            let spec = self.spec(task).await?;
-            let id = self.decide(&caller, |reply| Input::Add(Box::new(spec), reply)).await?;
+            let spec = self.as_caller_may(&caller, spec::spec(task)?).await?;
+            self.check_target(&spec).await?;
+            let ids = self.add_all(&caller, vec![(spec, Vec::new())]).await?;
+            let id = *ids.first().ok_or_else(|| refused(500, "internal", "the task has no number; please report it"))?;
             tracing::info!(task = id.0, by = %caller.description, "task {id} accepted, asked by {}", caller.description);
             self.shown(self.stored(id).await?).await
         })
@@ -75,9 +31,9 @@ impl Tasks for Verbs {
 
     fn tasks(&self, query: TaskQuery) -> Answer<'_, Vec<api::Task>> {
         Box::pin(async move {
-            let filter = TaskFilter { state: query.state, instance: query.instance, before: query.before, limit: query.limit };
+            let filter = TaskFilter { state: query.state, instance: query.instance, group: query.group, before: query.before, limit: query.limit };
             let stored = self.store.tasks(&filter).await?;
-            self.look(move |state| stored.iter().map(|s| view::task(s, view::detail(state, s))).collect()).await
+            self.look(move |state| view::tasks(state, &stored)).await
         })
     }
 
@@ -85,13 +41,25 @@ impl Tasks for Verbs {
         Box::pin(async move {
             let stored = self.stored(id).await?;
             let history = self.store.attempts(id).await?.iter().map(view::attempt).collect();
-            let spec = stored.spec.clone();
+            let (spec, memory) = (stored.spec.clone(), stored.task.memory);
+            let Terms { demand, branch, after, after_failed, files, .. } = &*spec.terms;
+            let text = |label: &Option<Label>| label.as_ref().map(ToString::to_string);
             Ok(api::TaskDetail {
+                team: text(&demand.team),
+                role: text(&demand.role),
+                specialty: text(&demand.specialty),
+                labels: demand.labels.iter().map(ToString::to_string).collect(),
+                repository: text(&demand.repository),
+                branch: branch.clone(),
+                after: after.iter().map(|id| id.0).collect(),
+                after_failed: after_failed.name().to_owned(),
+                files: files.iter().map(|one| one.text().to_owned()).collect(),
                 task: self.shown(stored).await?,
                 prompt: spec.prompt,
                 timeout_seconds: spec.timeout.map(|t| t.as_secs()),
                 budget_usd: spec.budget.map(Usd::dollars),
                 max_turns: spec.max_turns,
+                memory_limit_bytes: memory,
                 schema: spec.schema,
                 history,
             })

@@ -10,7 +10,6 @@ use crate::daemon::engine::{Input, State};
 use crate::daemon::{retire, scrape, view};
 use crate::http::service::{Answer, Caller, ServiceError, Teams};
 use crate::platform::cgroup::Group;
-use crate::platform::store::StoredEvent;
 use crate::platform::units::{Done, UnitError};
 use crate::proto::api;
 use futures_util::future::join_all;
@@ -32,9 +31,8 @@ impl Verbs {
     async fn note_team(&self, caller: &Caller, team: &TeamName, what: &str) -> Result<(), ServiceError> {
         tracing::info!(team = %team, by = %caller.description, "team {team}: {what}, asked by {}", caller.description);
         let message = format!("team {team}: {what} by {}", caller.description);
-        let event = StoredEvent { id: 0, at: Timestamp::now(), kind: "team-asked".to_owned(), instance: None, task: None, message, cause: None };
-        let row = caller.actor.did("team-asked", event.at).of(team.as_str()).with(&serde_json::json!({ "verb": what }));
-        self.engine.send(Input::Note(event, row)).await.map_err(|_| stopping())
+        let row = caller.actor.did("team-asked", Timestamp::now()).of(team.as_str()).with(&serde_json::json!({ "verb": what }));
+        self.note("team-asked", None, message, row).await
     }
 
     /// Starts members, all at the same time.

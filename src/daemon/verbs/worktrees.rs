@@ -8,17 +8,22 @@ use crate::core::worktree::{Facts, Fate};
 use crate::daemon::engine::{Input, State};
 use crate::daemon::retire;
 use crate::http::service::{Answer, Caller, ServiceError, Worktrees};
+use crate::platform::cgroup::Group;
 use crate::platform::store::StoredWorktree;
 use crate::platform::units::Done;
 use crate::proto::api;
 use crate::proto::link::{self, Job};
 use jiff::Timestamp;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Longest time for a runner's answer: it may have to clone the repository first.
 const PATIENCE: Duration = Duration::from_secs(580);
+/// Most processes that are named.
+const NAMED: usize = 5;
 
 fn no_worktree(name: &InstanceName) -> ServiceError {
     refused(404, "no-such-worktree", format!("{name} has no worktree of a repository; list them with: claudectl worktree list"))
@@ -61,11 +66,38 @@ impl Verbs {
         done
     }
 
+    /// The processes that are left of an instance that does not run: what the kernel could not end, or a person has put there.
+    async fn left_over(&self, name: &InstanceName) -> Result<Option<String>, ServiceError> {
+        let Some(mount) = &self.cgroups else { return Ok(None) };
+        let Some(fleet) = self.look(|state| state.fleet.control_group().map(str::to_owned)).await? else { return Ok(None) };
+        let Some(group) = group_of(mount.join(fleet.trim_start_matches('/')), name) else { return Ok(None) };
+        let path = group.path().display();
+        match group.populated() {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let all = group.processes().unwrap_or_default();
+                let mut named: Vec<_> = all.iter().take(NAMED).map(u32::to_string).collect();
+                named.extend((all.len() > NAMED).then(|| "…".to_owned()));
+                Ok(Some(format!("processes are left in its cgroup {path}: {}; end them first", named.join(", "))))
+            }
+            Err(error) => Ok(Some(format!("whether its cgroup is empty cannot be told: {error}"))),
+        }
+    }
+
+    /// Why the worktree is not even looked at, if it is not.
+    async fn in_use(&self, name: &InstanceName) -> Result<Option<String>, ServiceError> {
+        let asked = name.clone();
+        match self.look(move |state| state.runs(&asked)).await? {
+            true => Ok(Some("its instance runs".to_owned())),
+            false => self.left_over(name).await,
+        }
+    }
+
     async fn facts(&self, name: &InstanceName) -> Result<Facts, ServiceError> {
         match self.ask(name, Job::Look).await? {
             link::Answer::Facts(facts) => Ok(*facts),
             link::Answer::Refused(why) => Err(refused(409, "worktree", why)),
-            link::Answer::Removed => Err(refused(502, "runner-away", format!("the runner of {name} answered something else"))),
+            _ => Err(refused(502, "runner-away", format!("the runner of {name} answered something else"))),
         }
     }
 
@@ -74,10 +106,20 @@ impl Verbs {
             link::Answer::Removed => {
                 self.engine.send(Input::Worktree(name.clone(), None)).await.map_err(|_| stopping())?;
                 let row = caller.actor.did("worktree-remove", Timestamp::now()).of_instance(Some(name));
-                self.note("worktree-removed", name, format!("the worktree of {name} is removed; its branches stay in the repository"), row).await
+                self.note("worktree-removed", Some(name), format!("the worktree of {name} is removed; its branches stay in the repository"), row).await
             }
             link::Answer::Refused(why) => Err(refused(409, "worktree", format!("the worktree of {name} stays: {why}"))),
-            link::Answer::Facts(_) => Err(refused(502, "runner-away", format!("the runner of {name} answered something else"))),
+            _ => Err(refused(502, "runner-away", format!("the runner of {name} answered something else"))),
+        }
+    }
+
+    /// Has a repository's object store tidied, through an instance of it that has nothing to do. Nothing depends on it.
+    async fn tidy(&self, name: &InstanceName) {
+        match self.ask(name, Job::Tidy).await {
+            Ok(link::Answer::Tidied) => {}
+            Ok(link::Answer::Refused(why)) => tracing::warn!(instance = %name, "the object store of {name} is not tidied: {why}"),
+            Ok(_) => tracing::warn!(instance = %name, "the object store of {name} is not tidied: its runner answered something else"),
+            Err(error) => tracing::warn!(instance = %name, "the object store of {name} is not tidied: {error}"),
         }
     }
 
@@ -89,14 +131,14 @@ impl Verbs {
         known: &StoredWorktree,
         keep: Option<Duration>,
         dry_run: bool,
+        tidy: bool,
     ) -> Result<(Fate, Option<u64>), ServiceError> {
-        let asked = name.clone();
-        if self.look(move |state| state.runs(&asked)).await? {
-            return Ok((Fate::Stays("its instance runs".to_owned()), known.bytes));
-        }
         self.reserved(name, async || {
             let facts = self.facts(name).await?;
             let fate = facts.fate(known.measured, keep, Timestamp::now());
+            if tidy {
+                self.tidy(name).await;
+            }
             if matches!(fate, Fate::Goes(_)) && !dry_run {
                 self.remove(caller, name).await?;
             } else {
@@ -145,7 +187,7 @@ impl Worktrees for Verbs {
                 .did("worktree-add", Timestamp::now())
                 .of_instance(Some(&name))
                 .with(&serde_json::json!({ "repository": config.instance(&name).repository }));
-            self.note("worktree-added", &name, format!("{message}, by {}", caller.description), row).await?;
+            self.note("worktree-added", Some(&name), format!("{message}, by {}", caller.description), row).await?;
             Ok(api::Outcome { result: if persisted { "created" } else { "unchanged" }.to_owned(), message })
         })
     }
@@ -158,6 +200,9 @@ impl Worktrees for Verbs {
                 (false, _) => return Err(no_worktree(&name)),
                 (true, true) => return Err(busy(&name)),
                 (true, false) => {}
+            }
+            if let Some(left) = self.left_over(&name).await? {
+                return Err(refused(409, "worktree-busy", format!("the worktree of {name} stays: {left}")));
             }
             tracing::info!(instance = %name, by = %caller.description, "remove the worktree of {name}, asked by {}", caller.description);
             self.reserved(&name, async || self.remove(&caller, &name).await).await?;
@@ -172,10 +217,23 @@ impl Worktrees for Verbs {
                 let keep = |known: &StoredWorktree| state.config.repositories.get(&known.repository).and_then(|repository| repository.keep);
                 state.worktrees.iter().map(|(name, known)| (name.clone(), known.clone(), keep(known))).collect::<Vec<_>>()
             });
-            let mut fates = Vec::new();
+            let (mut fates, mut tidied) = (Vec::new(), std::collections::BTreeSet::new());
             // One after the other: each may start a runner, and they share repositories.
             for (name, known, keep) in known.await? {
-                let (goes, why, bytes) = match self.collect(&caller, &name, &known, keep, dry_run).await {
+                // The worktrees of a repository share one store: once will do, and what is not there to do it leaves it to the next.
+                let tidy = !dry_run && !tidied.contains(&known.repository);
+                let done = match self.in_use(&name).await {
+                    Ok(Some(why)) => Ok((Fate::Stays(why), known.bytes)),
+                    Ok(None) => {
+                        let done = self.collect(&caller, &name, &known, keep, dry_run, tidy).await;
+                        if tidy && done.is_ok() {
+                            tidied.insert(known.repository.clone());
+                        }
+                        done
+                    }
+                    Err(error) => Err(error),
+                };
+                let (goes, why, bytes) = match done {
                     Ok((Fate::Goes(why), bytes)) => (true, why, bytes),
                     Ok((Fate::Stays(why), bytes)) => (false, why, bytes),
                     Err(error) => (false, error.detail, known.bytes),
@@ -185,6 +243,23 @@ impl Worktrees for Verbs {
             Ok(fates)
         })
     }
+}
+
+/// The group that an instance's processes are in, below the fleet's; `None` if it has none.
+fn group_of(fleet: PathBuf, name: &InstanceName) -> Option<Group> {
+    let (own, service) = (name.to_string(), name.unit());
+    let mut open = vec![fleet];
+    while let Some(around) = open.pop() {
+        for entry in fs::read_dir(around).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            match entry.file_name().to_str() {
+                Some(found) if found == own || found == service => return Some(Group::at(entry.path())),
+                // Slices, and our own supervisor's groups around instances: what is in another instance's group is its own.
+                Some(found) if found.ends_with(".slice") || found.starts_with('@') => open.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 fn view(state: &State, name: &InstanceName) -> api::Worktree {

@@ -4,11 +4,13 @@ use super::{Answer, Caller};
 use crate::core::lock::LockId;
 use crate::proto::api;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 /// The verbs on locks.
 pub trait Locks: Send + Sync {
-    /// All locks and all who wait for one; an agent sees those of the files that it works on.
-    fn locks(&self, caller: Caller) -> Answer<'_, api::LockTable>;
+    /// All locks and all who wait for one, or who waits with that ticket and what is in its way; an agent sees those of the files
+    /// that it works on.
+    fn locks(&self, caller: Caller, ticket: Option<Uuid>) -> Answer<'_, api::LockTable>;
     /// Takes a lock, or waits for it until the caller has `hung_up`.
     fn acquire_lock(&self, caller: Caller, lock: api::NewLock, hung_up: BoxFuture<'static, ()>) -> Answer<'_, api::GivenLock>;
     /// Takes a lock from whoever has it.

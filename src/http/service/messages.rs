@@ -1,20 +1,8 @@
 //! Messages between persons and agents.
 
 use super::{Answer, Caller};
-use crate::core::ids::InstanceName;
-use crate::core::message::MessageId;
+use crate::core::message::{MessageId, MessageQuery};
 use crate::proto::messages::{Message, NewBroadcast, NewHelp, NewMessage};
-
-/// Which messages to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MessageQuery {
-    /// Only of or to this instance.
-    pub instance: Option<InstanceName>,
-    /// Only with a smaller number, newest first.
-    pub before: Option<MessageId>,
-    /// At most this many.
-    pub limit: u32,
-}
 
 /// Messages between persons and agents. Whoever calls is the sender.
 pub trait Messages: Send + Sync {

@@ -2,19 +2,29 @@
 //! answers when the thing is done and durable.
 
 mod audit;
+mod checks;
 mod feeds;
 mod instances;
 mod locks;
 mod messages;
+mod plans;
+mod queue;
+mod repositories;
+mod schedules;
 mod tasks;
 mod teams;
 mod worktrees;
 
-pub use audit::{Audit, AuditQuery};
+pub use audit::Audit;
+pub use checks::Checks;
 pub use feeds::Feeds;
 pub use instances::Instances;
 pub use locks::Locks;
-pub use messages::{MessageQuery, Messages};
+pub use messages::Messages;
+pub use plans::Plans;
+pub use queue::Queue;
+pub use repositories::Repositories;
+pub use schedules::Schedules;
 pub use tasks::{TaskQuery, Tasks};
 pub use teams::Teams;
 pub use worktrees::Worktrees;
@@ -35,6 +45,13 @@ pub struct Caller {
     pub actor: Actor,
     /// What the caller may do.
     pub role: Role,
+}
+
+impl Caller {
+    /// The instance, if it is the agent of one.
+    pub fn agent(&self) -> Option<&InstanceName> {
+        if let Role::Agent(name) = &self.role { Some(name) } else { None }
+    }
 }
 
 /// What a caller may do.
@@ -61,6 +78,6 @@ pub struct ServiceError {
 }
 
 /// All that the daemon does for the API.
-pub trait Service: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees + Messages {}
+pub trait Service: Instances + Tasks + Queue + Schedules + Locks + Teams + Feeds + Audit + Worktrees + Repositories + Messages + Checks + Plans {}
 
-impl<T: Instances + Tasks + Locks + Teams + Feeds + Audit + Worktrees + Messages> Service for T {}
+impl<T: Instances + Tasks + Queue + Schedules + Locks + Teams + Feeds + Audit + Worktrees + Repositories + Messages + Checks + Plans> Service for T {}

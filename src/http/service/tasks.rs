@@ -2,6 +2,7 @@
 
 use super::{Answer, Caller};
 use crate::core::ids::{InstanceName, TaskId};
+use crate::core::label::Label;
 use crate::proto::api;
 
 /// Which tasks to list.
@@ -11,6 +12,8 @@ pub struct TaskQuery {
     pub state: Option<String>,
     /// Only for or on this instance.
     pub instance: Option<InstanceName>,
+    /// Only of this group.
+    pub group: Option<Label>,
     /// Only with a smaller number: for paging, newest first.
     pub before: Option<TaskId>,
     /// At most this many.

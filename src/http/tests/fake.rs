@@ -1,11 +1,14 @@
 //! A service in memory behind the real server on real sockets, and a client for it.
 
-use crate::core::audit::{Actor, Who};
+use crate::core::audit::{Actor, AuditQuery, Who};
 use crate::core::ids::{InstanceName, TaskId};
+use crate::core::label::Label;
 use crate::core::lock::LockId;
-use crate::core::message::MessageId;
+use crate::core::message::{MessageId, MessageQuery};
+use crate::core::plan::PlanId;
 use crate::http::service::{
-    Answer, Audit, AuditQuery, Caller, Feeds, Instances, Locks, MessageQuery, Messages, Role, ServiceError, TaskQuery, Tasks, Teams, Worktrees,
+    Answer, Audit, Caller, Checks, Feeds, Instances, Locks, Messages, Plans, Queue, Repositories, Role, Schedules, ServiceError, TaskQuery, Tasks, Teams,
+    Worktrees,
 };
 use crate::http::{Access, Peer, Server};
 use crate::proto::api;
@@ -73,6 +76,10 @@ pub(super) fn task(id: i64) -> api::Task {
         not_before: None,
         finished: None,
         cost_usd: 0.0,
+        priority: 0,
+        group: None,
+        waits_for: None,
+        claimed_by: None,
     }
 }
 
@@ -128,6 +135,24 @@ impl Teams for Fake {
     }
 }
 
+impl Checks for Fake {
+    fn check(&self, caller: Caller, repository: Option<Label>) -> Answer<'_, api::Check> {
+        self.did(format!("check {} by {}", repository.map(|name| name.to_string()).unwrap_or_default(), caller.description));
+        ready(api::Check::default())
+    }
+    fn forecast(&self, caller: Caller, id: TaskId) -> Answer<'_, api::TaskForecast> {
+        self.did(format!("forecast {id} by {}", caller.description));
+        ready(api::TaskForecast::default())
+    }
+}
+
+impl Repositories for Fake {
+    fn set_repository(&self, caller: Caller, name: Label, wanted: api::SetRepository) -> Answer<'_, api::Outcome> {
+        self.did(format!("repository {name} {wanted:?} by {}", caller.description));
+        ready(done("created"))
+    }
+}
+
 impl Worktrees for Fake {
     fn worktrees(&self) -> Answer<'_, Vec<api::Worktree>> {
         ready(vec![api::Worktree { instance: "a".into(), ..Default::default() }])
@@ -157,7 +182,25 @@ impl Tasks for Fake {
     }
     fn task(&self, id: TaskId) -> Answer<'_, api::TaskDetail> {
         let task = api::Task { placed_on: (id.0 == 2).then(|| "a".to_owned()), ..task(id.0) };
-        ready(api::TaskDetail { task, prompt: "p".into(), timeout_seconds: None, budget_usd: None, max_turns: None, schema: None, history: vec![] })
+        ready(api::TaskDetail {
+            task,
+            prompt: "p".into(),
+            timeout_seconds: None,
+            budget_usd: None,
+            max_turns: None,
+            memory_limit_bytes: None,
+            schema: None,
+            team: None,
+            role: None,
+            specialty: None,
+            labels: vec![],
+            repository: None,
+            branch: None,
+            after: vec![],
+            after_failed: "fail".into(),
+            files: vec![],
+            history: vec![],
+        })
     }
     fn cancel(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
         ready(task(id.0))
@@ -173,6 +216,95 @@ impl Tasks for Fake {
             }
             Ok(api::LogChunk { attempt: attempt.unwrap_or(1), offset, next: offset, text: format!("wait={wait}"), complete: false })
         })
+    }
+}
+
+impl Queue for Fake {
+    fn claim(&self, caller: Caller, id: Option<TaskId>, _: api::Claim) -> Answer<'_, api::Task> {
+        self.did(format!("claim {id:?} {}", caller.description));
+        ready(task(id.map_or(1, |id| id.0)))
+    }
+    fn release(&self, _: Caller, id: TaskId) -> Answer<'_, api::Task> {
+        self.did(format!("release {id}"));
+        ready(task(id.0))
+    }
+    fn complete(&self, _: Caller, id: TaskId, completion: api::Completion) -> Answer<'_, api::Completed> {
+        self.did(format!("complete {id} {} {:?}", completion.failed, completion.note));
+        ready(api::Completed { task: task(id.0), next: None })
+    }
+    fn headway(&self, _: Caller, said: api::Headway) -> Answer<'_, api::Outcome> {
+        self.did(format!("headway {}", said.text));
+        ready(done("changed"))
+    }
+    fn pauses(&self) -> Answer<'_, Vec<api::Pause>> {
+        ready(Vec::new())
+    }
+    fn pause(&self, _: Caller, wanted: api::NewPause) -> Answer<'_, api::Outcome> {
+        self.did(format!("pause {} {:?}", wanted.kind, wanted.name));
+        ready(done("changed"))
+    }
+    fn resume(&self, _: Caller, kind: String, name: String) -> Answer<'_, api::Outcome> {
+        self.did(format!("resume {kind} {name:?}"));
+        ready(done("changed"))
+    }
+    fn cancel_group(&self, _: Caller, group: Label) -> Answer<'_, Vec<api::Task>> {
+        self.did(format!("cancel group {group}"));
+        ready(vec![task(1)])
+    }
+    fn import(&self, _: Caller, import: api::Import) -> Answer<'_, api::Imported> {
+        self.did(format!("import {}", import.tasks.len()));
+        ready(api::Imported::default())
+    }
+    fn export(&self, group: Option<Label>, all: bool) -> Answer<'_, api::Import> {
+        self.did(format!("export {group:?} {all}"));
+        ready(api::Import::default())
+    }
+}
+
+impl Schedules for Fake {
+    fn schedules(&self) -> Answer<'_, Vec<api::Schedule>> {
+        ready(Vec::new())
+    }
+    fn add_schedule(&self, _: Caller, new: api::NewSchedule) -> Answer<'_, api::Schedule> {
+        self.did(format!("schedule {} {}", new.name, new.cron));
+        ready(api::Schedule::default())
+    }
+    fn remove_schedule(&self, _: Caller, name: Label) -> Answer<'_, api::Outcome> {
+        self.did(format!("remove schedule {name}"));
+        ready(done("changed"))
+    }
+    fn run_schedule(&self, _: Caller, name: Label) -> Answer<'_, api::Outcome> {
+        self.did(format!("run schedule {name}"));
+        ready(done("created"))
+    }
+}
+
+impl Plans for Fake {
+    fn add_plan(&self, _: Caller, new: api::NewPlan) -> Answer<'_, api::Plan> {
+        self.did(format!("plan {} for {}", new.goal, new.team));
+        ready(api::Plan { id: 3, ..Default::default() })
+    }
+    fn plans(&self, _: Option<PlanId>, all: bool, limit: u32) -> Answer<'_, Vec<api::Plan>> {
+        self.did(format!("plans {all} {limit}"));
+        ready(["a", "b"].map(|boss| api::Plan { boss: boss.into(), ..Default::default() }).into())
+    }
+    fn plan(&self, id: PlanId) -> Answer<'_, api::Plan> {
+        ready(api::Plan { id: id.0, boss: if id.0 == 2 { "a".into() } else { "b".into() }, ..Default::default() })
+    }
+    fn approve_plan(&self, _: Caller, id: PlanId) -> Answer<'_, api::Plan> {
+        self.did(format!("approve plan {id}"));
+        ready(api::Plan::default())
+    }
+    fn reject_plan(&self, _: Caller, id: PlanId, why: String) -> Answer<'_, api::Plan> {
+        self.did(format!("reject plan {id} {why}"));
+        ready(api::Plan::default())
+    }
+    fn cancel_plan(&self, _: Caller, id: PlanId) -> Answer<'_, api::Plan> {
+        self.did(format!("cancel plan {id}"));
+        ready(api::Plan::default())
+    }
+    fn export_plan(&self, _: PlanId) -> Answer<'_, api::Import> {
+        ready(api::Import::default())
     }
 }
 
@@ -220,7 +352,7 @@ impl Audit for Fake {
 }
 
 impl Locks for Fake {
-    fn locks(&self, _: Caller) -> Answer<'_, api::LockTable> {
+    fn locks(&self, _: Caller, _: Option<uuid::Uuid>) -> Answer<'_, api::LockTable> {
         ready(api::LockTable::default())
     }
     fn acquire_lock(&self, caller: Caller, lock: api::NewLock, hung_up: BoxFuture<'static, ()>) -> Answer<'_, api::GivenLock> {

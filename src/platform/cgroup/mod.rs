@@ -7,7 +7,7 @@ mod stats;
 
 pub use kept::Kept;
 pub use limits::host_memory;
-pub use stats::{Caps, Pressure, Stats};
+pub use stats::{Caps, Memory, Pressure, Stats};
 
 use super::sys::Watched;
 use nix::sys::signal::{Signal, kill};
@@ -92,6 +92,11 @@ impl Group {
     /// How often the kernel has killed in it and below for want of memory: `oom_kill` of `memory.events`, and nothing else is read.
     pub fn oom_kills(&self) -> Option<u64> {
         stats::read_oom_kills(&self.path)
+    }
+
+    /// What it uses of its memory, and what bounds it; a group that does not exist has none of it.
+    pub fn memory(&self) -> Memory {
+        stats::read_memory(&self.path)
     }
 
     /// Its limits.

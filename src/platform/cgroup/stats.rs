@@ -207,6 +207,26 @@ pub(super) fn read_oom_kills(path: &Path) -> Option<u64> {
     keyed(Reader::open(path)?.read("memory.events")?, "oom_kill")
 }
 
+/// What a group uses of its memory, and what bounds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// `memory.current` without the file cache that nobody has used lately (`memory.stat` `inactive_file`): that is given back at need.
+    pub used: Option<u64>,
+    /// The lower of `memory.high` and `memory.max`.
+    pub limit: Option<u64>,
+    /// `memory.pressure` `some avg10`, per cent.
+    pub pressure: Option<f64>,
+}
+
+/// Reads what the group at `path` uses and may use.
+pub(super) fn read_memory(path: &Path) -> Memory {
+    let Some(mut group) = Reader::open(path) else { return Memory::default() };
+    let cache = group.read("memory.stat").and_then(|text| keyed(text, "inactive_file")).unwrap_or(0);
+    let used = group.number("memory.current").map(|current| current.saturating_sub(cache));
+    let limit = [group.number("memory.high"), group.number("memory.max")].into_iter().flatten().min();
+    Memory { used, limit, pressure: group.pressure("memory.pressure").0.map(|some| some.avg10) }
+}
+
 /// Reads all limits of the group at `path`.
 pub(super) fn read_caps(path: &Path) -> Caps {
     let Some(mut group) = Reader::open(path) else { return Caps::default() };

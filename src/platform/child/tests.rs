@@ -57,6 +57,16 @@ async fn a_child_is_in_its_cgroup_whichever_way_it_comes_there() {
 }
 
 #[tokio::test]
+async fn a_child_lives_in_a_cgroup_that_was_killed_before() {
+    let Some(scratch) = Scratch::new("killed") else { return };
+    scratch.group().kill().expect("killed");
+    for _ in 0..3 {
+        let (printed, _, status) = run(&[Way::Born, Way::Moves], &shell("echo lives"), in_group(&scratch)).await.expect("ran");
+        assert_eq!((printed.as_str(), status.code()), ("lives\n", Some(0)));
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_started_is_named_with_its_reason() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str, mode: u32| {

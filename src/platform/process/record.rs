@@ -99,16 +99,6 @@ pub(super) fn boot() -> io::Result<String> {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(named("read", path))
 }
 
-/// When a process began, in clock ticks after boot; `None` if it is gone.
-pub(super) fn began(pid: u32) -> Option<u64> {
-    began_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Field 22; the second is a name in brackets that may have blanks and brackets in it.
-fn began_of(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
 /// The records, in one directory.
 #[derive(Clone, Debug)]
 pub(super) struct Records {
@@ -201,13 +191,5 @@ mod tests {
         assert_eq!(records.all("c").expect("read"), []);
         assert_eq!(records.all("b").expect("read"), [], "a record of an earlier boot is removed");
         records.remove(&name).expect("removing what is not there is fine");
-    }
-
-    #[test]
-    fn the_time_of_birth_is_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!((began_of(stat), began_of("7 (a"), began_of("")), (Some(4242), None, None));
-        assert!(began(std::process::id()).is_some_and(|ticks| ticks > 0));
-        assert_eq!(began(u32::MAX), None);
     }
 }

@@ -2,10 +2,11 @@
 //! started.
 
 use super::machine::Exit;
-use super::record::{ProcessRecord, began};
+use super::record::ProcessRecord;
 use super::{Launch, named, session};
 use crate::core::ids::{InstanceName, InvocationId};
 use crate::platform::cgroup::{Group, host_memory};
+use crate::platform::proc::began;
 use crate::platform::sys::{BeforeExec, Watched, before_exec};
 use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};

@@ -1,8 +1,8 @@
 //! What a runner without a cgroup leaves behind: the processes of its session, and those that carry its invocation in their
 //! environment. A process that did away with both is not found, which is why a cgroup is better.
 
-use super::record::began;
 use crate::core::ids::InvocationId;
+use crate::platform::proc::{self, Stat, began};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
@@ -17,7 +17,7 @@ pub(super) fn kill(pid: u32, start: u64, invocation: &InvocationId) {
         let session = (pid != 0 && began(pid).is_none_or(|now| now == start)).then_some(pid);
         let mut killed = Vec::new();
         for pid in members(session, invocation) {
-            let Some(handle) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { continue };
+            let Some(handle) = i32::try_from(pid).ok().and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { continue };
             // The handle is of whoever has the number now: ask again.
             if is_member(pid, session, invocation) && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
                 killed.push(handle);
@@ -37,30 +37,19 @@ pub(super) fn kill(pid: u32, start: u64, invocation: &InvocationId) {
 
 /// The runner of an invocation and when it began, if it lives: of those with that environment the first that leads a session.
 pub(super) fn leader(invocation: &InvocationId) -> Option<(u32, u64)> {
-    let leaders = members(None, invocation).into_iter().filter(|pid| look(*pid).is_some_and(|(session, _)| u32::try_from(*pid) == Ok(session)));
-    leaders.filter_map(|pid| u32::try_from(pid).ok()).filter_map(|pid| Some((pid, began(pid)?))).min_by_key(|(_, start)| *start)
+    let all = members(None, invocation).into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?)));
+    all.filter(|(pid, stat)| stat.session == *pid).map(|(pid, stat)| (pid, stat.began)).min_by_key(|(_, start)| *start)
 }
 
-fn members(session: Option<u32>, invocation: &InvocationId) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| is_member(*pid, session, invocation)).collect()
+fn members(session: Option<u32>, invocation: &InvocationId) -> Vec<u32> {
+    proc::all().filter(|pid| is_member(*pid, session, invocation)).collect()
 }
 
-fn is_member(pid: i32, session: Option<u32>, invocation: &InvocationId) -> bool {
-    let Some((of, alive)) = look(pid) else { return false };
+fn is_member(pid: u32, session: Option<u32>, invocation: &InvocationId) -> bool {
+    let Some(stat) = Stat::of(pid) else { return false };
     let wanted = format!("INVOCATION_ID={invocation}");
     let has_it = || fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == wanted.as_bytes()));
-    alive && (Some(of) == session || has_it())
-}
-
-/// A process's session, and whether it is more than a zombie.
-fn look(pid: i32) -> Option<(u32, bool)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc_pid_stat(5), after the name: state, parent, process group, session.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    Some((fields.nth(2)?.parse().ok()?, !matches!(state, "Z" | "X")))
+    !stat.ended && (Some(stat.session) == session || has_it())
 }
 
 #[cfg(test)]

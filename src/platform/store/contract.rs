@@ -1,5 +1,9 @@
 //! What every store must do, whatever it is made of: each test takes a way to open (again) the same, at first empty, store.
 
+mod beside;
+
+pub(super) use beside::{locks_come_back_as_they_were_and_their_numbers_never, what_the_queue_keeps_beside_its_tasks_survives_a_restart};
+
 use super::{Batch, SqliteStore, StoredEvent, StoredTask, TaskFilter};
 use crate::core::attempt::{Ended, Exit, Reason, Report};
 use crate::core::delivery::Delivery;
@@ -9,6 +13,7 @@ use crate::core::queue::Change;
 use crate::core::task::{Placement, Target, Task, TaskSpec, TaskState};
 use crate::core::usage::{AgentUsage, KernelUsage, Tokens, Usd};
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) fn name(text: &str) -> InstanceName {
@@ -29,6 +34,7 @@ pub(super) fn spec(target: &str) -> TaskSpec {
         budget: Some(Usd(2_500_001)),
         max_turns: Some(7),
         schema: Some(serde_json::json!({"type": "object", "title": "it's"})),
+        terms: Arc::default(),
     }
 }
 
@@ -122,6 +128,7 @@ pub(super) async fn everything_survives_a_restart(open: impl AsyncFn() -> Sqlite
         task.failures = 2;
         task.home = (index > 3).then(|| name("home"));
         task.cancelling = index == 2;
+        task.memory = (index % 2 == 0).then_some(3 << 30);
         store.commit(&changing(vec![Change::Task(Box::new(task.clone()))])).await.expect("changed");
         expected.push(task);
     }
@@ -307,7 +314,7 @@ pub(super) async fn lists_are_filtered_and_paged_newest_first(open: impl AsyncFn
                 .map(|t| t.id)
                 .collect();
             for limit in [1, 3, 100] {
-                let mut filter = TaskFilter { state: state.map(str::to_owned), instance: instance.map(name), before: None, limit };
+                let mut filter = TaskFilter { state: state.map(str::to_owned), instance: instance.map(name), group: None, before: None, limit };
                 let mut seen = Vec::new();
                 loop {
                     let page = store.tasks(&filter).await.expect("readable");
@@ -361,42 +368,6 @@ pub(super) async fn events_are_read_onwards_and_history_backwards(open: impl Asy
     let signal = |text: &str| (name(text), "signal".to_owned(), 2);
     let other = |text: &str| (name(text), String::new(), 2);
     assert_eq!(store.restarts().await.expect("readable"), [other("a"), signal("a"), other("b"), signal("b")]);
-}
-
-pub(super) async fn locks_come_back_as_they_were_and_their_numbers_never(open: impl AsyncFn() -> SqliteStore) {
-    use crate::core::lock::{Bond, Change, Lock, LockId, Mode, Owner, Pattern, Scope};
-    let globs = ["src/**".to_owned(), "{a,b}.rs".to_owned()];
-    let pattern = |n: i64| match n {
-        1 => Pattern::path("-a 'b'\u{1f980}/c"),
-        2 => Pattern::path("dir/"),
-        3 => Pattern::glob("src/[!x]*.rs"),
-        _ => Pattern::feature("auth", &globs),
-    };
-    let lock = |n: i64, owner: Owner| Lock {
-        id: LockId(n),
-        scope: Scope { place: "/srv/a b".to_owned(), pattern: pattern(n).expect("a pattern") },
-        mode: if n % 2 == 0 { Mode::Shared } else { Mode::Exclusive },
-        owner,
-        bond: Bond { attempt: (n == 1).then_some(3), invocation: (n == 2).then(|| "0b".repeat(16).parse().expect("an invocation")) },
-        reason: format!("reason {n}"),
-        since: at(n),
-        ttl: Duration::from_millis(1500),
-        expires: at(n + 100),
-    };
-    let agent = |task: Option<i64>| Owner::Agent { instance: name("a"), task: task.map(TaskId) };
-    let person = |uid| Owner::Person { uid, name: "alice".to_owned() };
-    let mut all = vec![lock(1, agent(Some(7))), lock(2, agent(None)), lock(3, person(Some(1000))), lock(4, person(None))];
-    let store = open().await;
-    assert_eq!(store.locks().await.expect("readable"), (vec![], 0));
-    let held = |lock: &Lock| Change::Held(Box::new(lock.clone()));
-    store.commit(&Batch { locks: all.iter().map(held).collect(), ..Batch::default() }).await.expect("committed");
-    store.close().await;
-    let store = open().await;
-    assert_eq!(store.locks().await.expect("readable"), (all.clone(), 4));
-    all[0] = Lock { mode: Mode::Shared, owner: person(None), bond: Bond::default(), expires: at(999), ..all[0].clone() };
-    let last = all.pop().expect("four");
-    store.commit(&Batch { locks: vec![held(&all[0]), Change::Gone(last.id), Change::Gone(LockId(77))], ..Batch::default() }).await.expect("committed");
-    assert_eq!(store.locks().await.expect("readable"), (all, 4), "the number of the one that is gone is not given again");
 }
 
 /// Prints how fast it is; asserts only that it is right.

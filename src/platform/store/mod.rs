@@ -8,9 +8,12 @@ use crate::core::attempt::Report;
 use crate::core::audit::{Broken, Chain, Entry};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
 use crate::core::instance::Mark;
+use crate::core::label::Label;
 use crate::core::lock;
 use crate::core::message::{self, Letter, Message, MessageId};
+use crate::core::plan;
 use crate::core::queue::Change;
+use crate::core::schedule::Schedule;
 use crate::core::task::{Task, TaskSpec};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -130,21 +133,30 @@ pub struct TaskFilter {
     pub state: Option<String>,
     /// Only for or on this instance.
     pub instance: Option<InstanceName>,
+    /// Only of this group.
+    pub group: Option<Label>,
     /// Only with a smaller number than this: for paging, newest first.
     pub before: Option<TaskId>,
     /// At most this many.
     pub limit: u32,
 }
 
-/// Which messages to list.
-#[derive(Clone, Debug, Default)]
-pub struct MessageFilter {
-    /// Only of or to this instance.
-    pub instance: Option<InstanceName>,
-    /// Only with a smaller number: for paging, newest first.
-    pub before: Option<MessageId>,
-    /// At most this many.
-    pub limit: u32,
+/// What changes of a schedule.
+#[derive(Clone, Debug)]
+pub enum ScheduleChange {
+    /// It is new.
+    Put(Schedule),
+    /// It is gone.
+    Remove(Label),
+    /// It was due, and has added the task at that place of the batch's new ones; `None` if it was passed over.
+    Ran {
+        /// Which.
+        name: Label,
+        /// When.
+        at: Timestamp,
+        /// Where its task stands in [`Batch::add`].
+        place: Option<usize>,
+    },
 }
 
 /// A message as it is read back.
@@ -169,29 +181,6 @@ pub struct StoredLetter {
     pub letter: Letter,
     /// Since when.
     pub moved: Timestamp,
-}
-
-/// Which rows of the audit to list.
-#[derive(Clone, Debug, Default)]
-pub struct AuditFilter {
-    /// Only about this instance.
-    pub instance: Option<InstanceName>,
-    /// Only about this task.
-    pub task: Option<TaskId>,
-    /// Only of this one (a [`crate::core::audit::Who`] in words).
-    pub who: Option<String>,
-    /// Only of this kind.
-    pub what: Option<String>,
-    /// Not before that time.
-    pub since: Option<Timestamp>,
-    /// Before that time.
-    pub until: Option<Timestamp>,
-    /// Only with a smaller number: for paging, newest first.
-    pub before: Option<i64>,
-    /// Only with a greater number, and then oldest first.
-    pub after: Option<i64>,
-    /// At most this many.
-    pub limit: u32,
 }
 
 /// A row of the audit as it is read back.
@@ -225,6 +214,8 @@ pub struct AuditCheck {
 pub struct Batch {
     /// New tasks; their numbers come back in this order.
     pub add: Vec<(TaskSpec, Timestamp)>,
+    /// Which of them come after which others of them: the place of the later one, of the earlier one.
+    pub links: Vec<(usize, usize)>,
     /// The queue's decisions, in order.
     pub changes: Vec<Change>,
     /// Attempts whose agent has been started: when, and in which session if it has one.
@@ -233,6 +224,8 @@ pub struct Batch {
     pub holds: Vec<(String, Timestamp)>,
     /// What is kept of looks at instances; `None` where the instance is no longer loaded.
     pub marks: Vec<(InstanceName, Option<Mark>)>,
+    /// What changes of schedules.
+    pub schedules: Vec<ScheduleChange>,
     /// Locks taken, changed and given back, in order.
     pub locks: Vec<lock::Change>,
     /// Events to keep (their `id` is given by the store).
@@ -241,6 +234,8 @@ pub struct Batch {
     pub worktrees: Vec<(InstanceName, Option<StoredWorktree>)>,
     /// What becomes of messages, in order.
     pub mail: Vec<message::Change>,
+    /// What becomes of plans, in order.
+    pub plans: Vec<plan::Change>,
     /// Rows of the audit, about all of this.
     pub audit: Vec<Entry>,
 }
@@ -248,8 +243,9 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { add, changes, begun, holds, marks, locks, events, worktrees, mail, audit } = self;
-        let nothing = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && worktrees.is_empty() && mail.is_empty();
-        nothing && marks.is_empty() && locks.is_empty() && events.is_empty() && audit.is_empty()
+        let Self { add, links: _, changes, begun, holds, marks, schedules, locks, events, worktrees, mail, plans, audit } = self;
+        let queue = add.is_empty() && changes.is_empty() && begun.is_empty() && holds.is_empty() && schedules.is_empty();
+        let beside = marks.is_empty() && locks.is_empty() && worktrees.is_empty() && mail.is_empty() && plans.is_empty();
+        queue && beside && events.is_empty() && audit.is_empty()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// A lock that is asked for. Exactly one of `path`, `glob`, `feature` is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,6 +35,10 @@ pub struct NewLock {
     /// Wait at most so long for it, in order of arrival. Hanging up leaves the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
+    /// A number of the caller's own making, by which it asks for its place in line meanwhile (`GET /api/v1/locks?ticket=…`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub ticket: Option<Uuid>,
 }
 
 /// A lock that is held.

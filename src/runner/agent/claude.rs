@@ -9,7 +9,7 @@ use crate::core::ids::SessionId;
 use crate::core::usage::Usd;
 use crate::core::verdict::AgentVerdict;
 use crate::proto::link::Work;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -213,24 +213,20 @@ impl Agent for Claude {
     }
 
     fn input(&self) -> Vec<u8> {
-        let text = |text: &str| json!({"type": "text", "text": text});
-        let content = match (&self.follow_up, self.start) {
-            (None, Start::New) => vec![text(&self.work.prompt)],
-            (None, Start::Resume) => vec![text(&self.work.prompt), text(GO_ON)],
-            (Some(words), Start::Resume) => vec![text(words)],
+        let prompt = self.work.prompt.as_str();
+        let content = match (self.follow_up.as_deref(), self.start) {
+            (None, Start::New) => vec![prompt],
+            (None, Start::Resume) if self.work.afresh => vec![prompt],
+            (None, Start::Resume) => vec![prompt, GO_ON],
+            (Some(words), Start::Resume) => vec![words],
             // Its conversation was lost meanwhile.
-            (Some(words), Start::New) => vec![text(&self.work.prompt), text(words)],
+            (Some(words), Start::New) => vec![prompt, words],
         };
-        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}}).to_string().into_bytes();
-        line.push(b'\n');
-        line
+        user_line(&content, None)
     }
 
     fn message(&self, uuid: Uuid, text: &str) -> Option<Vec<u8>> {
-        let content = json!([{"type": "text", "text": text}]);
-        let mut line = json!({"type": "user", "message": {"role": "user", "content": content}, "uuid": uuid}).to_string().into_bytes();
-        line.push(b'\n');
-        Some(line)
+        Some(user_line(&[text], Some(uuid)))
     }
 
     fn taken(&mut self) -> Vec<Uuid> {
@@ -341,6 +337,18 @@ impl Agent for Claude {
         let words = self.result.as_ref().map(Outcome::words).filter(|w| !w.is_empty());
         words.map_or_else(|| self.answer.clone(), |w| head(&w, WORDS_MAX).to_owned())
     }
+}
+
+/// A message of the user's, as a line of the agent's input.
+fn user_line(texts: &[&str], uuid: Option<Uuid>) -> Vec<u8> {
+    let content: Vec<Value> = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+    let mut message = json!({"type": "user", "message": {"role": "user", "content": content}});
+    if let (Some(uuid), Some(message)) = (uuid, message.as_object_mut()) {
+        message.insert("uuid".to_owned(), json!(uuid));
+    }
+    let mut line = message.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]

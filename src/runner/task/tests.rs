@@ -31,6 +31,7 @@ pub(in crate::runner) fn work(profile: Profile, prompt: &str) -> Work {
         title: "test".to_owned(),
         prompt: prompt.to_owned(),
         resume: None,
+        afresh: false,
         timeout: Duration::from_secs(60),
         budget: None,
         max_turns: None,

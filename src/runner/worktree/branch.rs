@@ -3,7 +3,7 @@
 use super::git::Git;
 use super::prepare::hold;
 use super::standing::{Branch, Standing};
-use super::{WorktreeError, look, prepare, rescue};
+use super::{WorktreeError, look, prepare, rescue, stale};
 use crate::core::checkout::{Checkout, Origin, Source};
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(in crate::runner) async fn begin(
     attempt: AttemptId,
 ) -> Result<Begun, WorktreeError> {
     prepare::prepare(git, &checkout.origin).await?;
-    prepare::unlock(git, checkout.shared).await?;
+    stale::unlock(git, checkout.shared).await?;
     let mut standing = Standing::read(state);
     // A task's first attempt has no past, whatever an earlier clauded has called by its number.
     let known = (attempt.number > 1).then(|| standing.branches.get(&attempt.task).cloned()).flatten();
@@ -47,11 +47,17 @@ pub(in crate::runner) async fn begin(
     let (branch, rescued) = match checkout.shared {
         true => (shared(git, checkout).await?, None),
         false => {
-            let rescued = rescue::clear(git, instance, standing.last.unwrap_or(NOBODY)).await?;
+            let last = standing.last.unwrap_or(NOBODY);
+            let rescued = rescue::clear(git, instance, last).await?;
+            if let (Some(kept), Some(branch)) = (&rescued, standing.branches.get_mut(&last.task)) {
+                branch.left = Some(kept.clone());
+                standing.write(state)?;
+            }
             (own(git, checkout, attempt, known).await?, rescued)
         }
     };
     standing.last = Some(attempt);
+    standing.shared = checkout.shared;
     standing.branches.insert(attempt.task, branch.clone());
     standing.write(state)?;
     Ok(Begun { branch: branch.name, base: branch.base, rescued })
@@ -65,7 +71,10 @@ async fn own(git: &Git<'_>, checkout: &Checkout, attempt: AttemptId, known: Opti
         && look::has_branch(git, &known.name).await?
     {
         git.write(&["switch", "--quiet", "--no-guess", &known.name]).await?;
-        return Ok(known);
+        if let Some(left) = &known.left {
+            rescue::bring_back(git, left).await?;
+        }
+        return Ok(Branch { left: None, ..known });
     }
     let base = base(git, &checkout.origin, true).await?;
     let wanted = &checkout.branch;
@@ -77,7 +86,7 @@ async fn own(git: &Git<'_>, checkout: &Checkout, attempt: AttemptId, known: Opti
                 undo(git, &name, &base, branch.as_deref(), &head).await;
                 return Err(error.into());
             }
-            return Ok(Branch { name, base });
+            return Ok(Branch { name, base, left: None });
         }
     }
     Err(WorktreeError::Refused(format!("the branches {wanted}, {wanted}-{} and {wanted}-{attempt} all exist; delete those that are not needed", attempt.task)))
@@ -107,7 +116,7 @@ async fn undo(git: &Git<'_>, name: &str, base: &str, branch: Option<&str>, head:
 async fn shared(git: &Git<'_>, checkout: &Checkout) -> Result<Branch, WorktreeError> {
     let name = checkout.branch.clone();
     let own = look::git_directory(git).await?;
-    let _held = hold(&own.join("clauded.lock")).await?;
+    let _held = hold(&own).await?;
     if look::branch(git).await.as_deref() != Some(&name) {
         if look::status(git).await?.dirty {
             let why = format!("the shared worktree {} is not on {name} and has uncommitted changes; commit or move them", git.directory().display());
@@ -120,8 +129,11 @@ async fn shared(git: &Git<'_>, checkout: &Checkout) -> Result<Branch, WorktreeEr
             git.write(&["switch", "--quiet", "--no-guess", "--no-track", "--create", &name, &base]).await?;
         }
     }
-    Ok(Branch { base: look::head(git).await?, name })
+    Ok(Branch { base: look::head(git).await?, name, left: None })
 }
+
+/// What gives at the other end of a fetch.
+const UPLOAD: &str = "--upload-pack=git-upload-pack";
 
 /// The commit that new work starts from, freshly fetched if asked for.
 ///
@@ -141,8 +153,11 @@ fn gone(origin: &Origin, branch: &str) -> WorktreeError {
 
 async fn of_remote(git: &Git<'_>, origin: &Origin, url: &str, fresh: bool) -> Result<String, WorktreeError> {
     if fresh {
-        let _held = hold(&origin.store.join("clauded.lock")).await?;
-        git.call(&["fetch", "--progress", "--prune", "--no-tags", "origin"]).network().bytes().await?;
+        let _held = hold(&origin.store).await?;
+        let mut call = vec!["fetch", "--progress", "--prune", "--no-tags"];
+        call.extend(git.other_end(UPLOAD));
+        call.push("origin");
+        git.call(&call).network().bytes().await?;
     }
     let name = match &origin.base {
         Some(name) => name.clone(),
@@ -175,11 +190,14 @@ async fn of_path(git: &Git<'_>, origin: &Origin, fresh: bool) -> Result<String, 
         Some((remote, branch)) => {
             let target = format!("refs/remotes/{remote}/{branch}");
             if fresh {
-                let common = git.directory().join(git.text(&["rev-parse", "--git-common-dir"]).await?);
-                let _held = hold(&common.join("clauded.lock")).await?;
+                let common = look::common_directory(git).await?;
+                let _held = hold(&common).await?;
                 let refspec = format!("+refs/heads/{branch}:{target}");
+                let mut call = vec!["fetch", "--no-tags", "--quiet"];
+                call.extend(git.other_end(UPLOAD));
+                call.extend(["--end-of-options", remote, &refspec]);
                 // Its owner may work on a train: what is there is then the base.
-                if let Err(error) = git.call(&["fetch", "--no-tags", "--quiet", "--end-of-options", remote, &refspec]).network().bytes().await {
+                if let Err(error) = git.call(&call).network().bytes().await {
                     tracing::warn!("the base is not fetched, and what is known of it is taken: {error}");
                 }
             }

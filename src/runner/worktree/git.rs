@@ -1,6 +1,11 @@
 //! The one place that runs git: its environment built anew, the repository's hooks off, bounded in time and output, ended with
 //! all that it started.
 
+mod error;
+
+pub(in crate::runner) use error::GitError;
+
+use crate::core::checkout::{Origin, Source};
 use crate::platform::child::{self, Program};
 use crate::platform::sys::BeforeExec;
 use crate::runner::confine::Cell;
@@ -10,7 +15,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -59,48 +67,12 @@ const ALWAYS: [&str; 10] = [
 /// Programs that a repository's settings name, and that run only if it is trusted.
 const UNTRUSTED: [&str; 5] = ["core.hooksPath=/dev/null", "core.fsmonitor=false", "commit.gpgSign=false", "tag.gpgSign=false", "push.gpgSign=false"];
 
-/// Why git did not do as asked.
-#[derive(Debug, thiserror::Error)]
-#[error("git {command} in {directory}: {why}", directory = .directory.display())]
-pub(in crate::runner) struct GitError {
-    command: String,
-    directory: PathBuf,
-    why: String,
-    /// Its exit status, if it had one.
-    pub(in crate::runner) code: Option<i32>,
-}
-
-/// What git says where the same may work later: the network, a lock that another git holds, a full disk.
-const PASSING: [&str; 15] = [
-    "Could not resolve host",
-    "Could not read from remote repository",
-    "Connection",
-    "connection",
-    "timed out",
-    "early EOF",
-    "hung up",
-    "The requested URL returned error: 5",
-    "The requested URL returned error: 429",
-    "unable to access",
-    "File exists",
-    "cannot lock ref",
-    "No space left on device",
-    "Disk quota exceeded",
-    "unable to write file",
-];
-
-impl GitError {
-    /// Whether the same call may well succeed later.
-    pub(in crate::runner) fn is_transient(&self) -> bool {
-        PASSING.iter().any(|words| self.why.contains(words))
-    }
-
-    /// What git said.
-    pub(super) fn words(&self) -> &str {
-        &self.why
-    }
-}
-
+/// Commands that are called again when somebody has killed them: they only look, or do the same however often. Without an answer of
+/// theirs work would seem to be none, or a branch no branch.
+const QUESTIONS: [&str; 11] =
+    ["cat-file", "config", "diff", "for-each-ref", "ls-files", "merge-base", "rev-list", "rev-parse", "show-ref", "status", "symbolic-ref"];
+/// How often.
+const AGAIN: u32 = 2;
 /// git, for one directory.
 #[derive(Clone)]
 pub(in crate::runner) struct Git<'a> {
@@ -113,17 +85,19 @@ pub(in crate::runner) struct Git<'a> {
 }
 
 impl<'a> Git<'a> {
-    /// git for the instance's directory. `marks` tell its processes from others'; `trusted` lets the repository's hooks run.
+    /// git for the instance's directory, a worktree of that repository. `marks` tell its processes from others'; `trusted` lets
+    /// the repository's hooks run.
     ///
     /// # Errors
-    /// There is no git.
-    pub(in crate::runner) fn new(settings: &Settings, marks: &[(&'static str, OsString)], trusted: bool) -> Result<Self, String> {
+    /// There is no git, or it must not run there.
+    pub(in crate::runner) fn new(settings: &Settings, origin: &Origin, marks: &[(&'static str, OsString)], trusted: bool) -> Result<Self, String> {
+        as_its_owner(&settings.directory, origin)?;
         let path = std::env::var("PATH").unwrap_or_else(|_| environment::PATH.to_owned());
         let program = environment::program("git", &path).map_err(|why| format!("{why}; install git"))?;
         let mut variables: BTreeMap<OsString, OsString> =
             INHERITED.iter().filter_map(|key| Some(((*key).into(), std::env::var_os(key).filter(|v| !v.is_empty())?))).collect();
         let home = settings::home(std::env::var_os("HOME").as_deref(), &settings.state);
-        let fixed: [(&str, &OsStr); 9] = [
+        let fixed: [(&str, &OsStr); 10] = [
             ("HOME", home.as_os_str()),
             ("LC_ALL", OsStr::new("C")),
             ("GIT_TERMINAL_PROMPT", OsStr::new("0")),
@@ -131,6 +105,8 @@ impl<'a> Git<'a> {
             ("GIT_OPTIONAL_LOCKS", OsStr::new("0")),
             // Goes before core.sshCommand; never asks.
             ("GIT_SSH_COMMAND", OsStr::new("ssh -oBatchMode=yes")),
+            // Goes before core.gitProxy; empty is none.
+            ("GIT_PROXY_COMMAND", OsStr::new("")),
             // Without `ext`, which runs any program.
             ("GIT_ALLOW_PROTOCOL", OsStr::new("file:git:http:https:ssh")),
             ("GIT_PAGER", OsStr::new("cat")),
@@ -173,6 +149,12 @@ impl<'a> Git<'a> {
         self.trusted
     }
 
+    /// What the other end of a fetch or a push runs, where the repository's settings do not count (`remote.NAME.uploadpack`, and
+    /// `receivepack`): with a path for a remote, the other end is here.
+    pub(super) fn other_end(&self, option: &'static str) -> Option<&'static str> {
+        (!self.trusted).then_some(option)
+    }
+
     /// Where it runs.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
@@ -180,7 +162,7 @@ impl<'a> Git<'a> {
 
     /// A call with these arguments.
     pub(super) fn call<'c>(&'c self, arguments: &'c [&'c str]) -> Call<'c, 'a> {
-        Call { git: self, arguments, input: Vec::new(), variables: Vec::new(), settings: Vec::new(), time: LOCAL, strict: false }
+        Call { git: self, arguments, input: Vec::new(), variables: Vec::new(), settings: Vec::new(), network: false, strict: false }
     }
 
     /// What it answers, without the newline at its end.
@@ -235,7 +217,7 @@ pub(super) struct Call<'c, 'a> {
     input: Vec<u8>,
     variables: Vec<(&'static str, OsString)>,
     settings: Vec<String>,
-    time: Duration,
+    network: bool,
     /// Whether a complaint is a failure whatever the exit status.
     strict: bool,
 }
@@ -259,9 +241,9 @@ impl Call<'_, '_> {
         self
     }
 
-    /// Gives it the time that a network takes.
+    /// It talks with another end, and has the time that a network takes.
     pub(super) fn network(mut self) -> Self {
-        self.time = NETWORK;
+        self.network = true;
         self
     }
 
@@ -278,17 +260,38 @@ impl Call<'_, '_> {
     /// # Errors
     /// It could not be started, failed, took too long or answered too much.
     pub(super) async fn bytes(self) -> Result<Vec<u8>, GitError> {
+        self.answers(0).await.map(|(_, answer)| answer)
+    }
+
+    /// Its exit status and what it answers, where another status than 0 is an answer too.
+    ///
+    /// # Errors
+    /// It could not be started, failed with another status, took too long or answered too much.
+    pub(super) async fn answers(self, other: i32) -> Result<(i32, Vec<u8>), GitError> {
+        let asks = self.arguments.first().is_some_and(|command| QUESTIONS.contains(command));
+        let mut again = if asks { AGAIN } else { 0 };
+        loop {
+            match self.once(other).await {
+                Err(error) if error.killed && again > 0 => again -= 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn once(&self, other: i32) -> Result<(i32, Vec<u8>), GitError> {
         let git = self.git;
         let failed = |why: String, code: Option<i32>| GitError {
             command: self.arguments.first().copied().unwrap_or_default().to_owned(),
             directory: git.directory.clone(),
             why,
             code,
+            killed: false,
+            network: self.network,
         };
         let settings = ALWAYS.into_iter().chain(UNTRUSTED.into_iter().filter(|_| !git.trusted)).chain(self.settings.iter().map(String::as_str));
         let arguments = settings.flat_map(|setting| ["-c", setting]).chain(self.arguments.iter().copied()).map(OsString::from).collect();
         let mut environment = git.variables.clone();
-        environment.extend(self.variables.into_iter().map(|(key, value)| (key.into(), value)));
+        environment.extend(self.variables.iter().map(|(key, value)| ((*key).into(), value.clone())));
         let program = Program { path: git.program.clone(), arguments, environment, directory: Some(git.directory.clone()) };
         let spawned = (|| {
             let setup = BeforeExec { cgroup: git.cell.map(Cell::entrance).transpose()?.flatten(), new_session: true, ..BeforeExec::default() };
@@ -306,16 +309,41 @@ impl Call<'_, '_> {
             let ((), answer, words) = tokio::join!(feed, all(stdout), complaints(stderr, git.progress.as_ref()));
             (child.wait().await, answer, words)
         };
-        let Ok((status, answer, words)) = timeout(self.time, work).await else {
-            return Err(failed(format!("it timed out after {} min", self.time.as_secs() / 60), None));
+        let most = if self.network { NETWORK } else { LOCAL };
+        let Ok((status, answer, words)) = timeout(most, work).await else {
+            return Err(failed(format!("it timed out after {} min", most.as_secs() / 60), None));
         };
         let status = status.map_err(|error| failed(format!("wait: {error}"), None))?;
-        if !status.success() || (self.strict && (words.contains("error: ") || words.contains("fatal: "))) {
+        let code = status.code().filter(|code| *code == 0 || *code == other);
+        if code.is_none() || (self.strict && (words.contains("error: ") || words.contains("fatal: "))) {
             let said = if words.is_empty() { status.to_string() } else { words };
-            return Err(failed(said, status.code()));
+            return Err(GitError { killed: status.signal().is_some(), ..failed(said, status.code()) });
         }
-        answer.ok_or_else(|| failed(format!("it answered more than {} MiB", ANSWER_MAX >> 20), None))
+        answer.map(|answer| (code.unwrap_or_default(), answer)).ok_or_else(|| failed(format!("it answered more than {} MiB", ANSWER_MAX >> 20), None))
     }
+}
+
+/// root may work in what is root's only: a repository's settings can name programs. git's own `safe.directory` would say the same,
+/// unless root has set it aside.
+fn as_its_owner(directory: &Path, origin: &Origin) -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let place = match &origin.source {
+        Source::Path(path) => path,
+        // Its clone is made by us, so it is ours; one that is there may be anyone's.
+        Source::Url(_) => &origin.store,
+    };
+    for part in [place.clone(), place.join(".git"), directory.join(".git")] {
+        // What is not there names no program.
+        if let Ok(owner @ 1..) = fs::metadata(&part).map(|data| data.uid()) {
+            return Err(format!(
+                "{} belongs to user {owner}, and this runner is root's: git does not run as root in a repository of others; run the instance as that user ([instances.NAME] user)",
+                part.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A session that is killed when this is dropped. git's own helpers stay in it.

@@ -3,10 +3,12 @@
 use super::branch::Begun;
 use super::git::Git;
 use super::rescue::{self, ADD};
+use super::standing::Standing;
 use super::{WorktreeError, look};
-use crate::core::checkout::Checkout;
+use crate::core::checkout::{Checkout, Origin};
 use crate::core::delivery::{ChangedFile, Delivery, FILES_MAX, Trailers, message};
 use crate::core::ids::{AttemptId, InstanceName, SessionId};
+use std::path::Path;
 
 /// What becomes of what is not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +17,6 @@ pub(in crate::runner) enum Leave {
     Commit,
     /// It is no finished work: a rescue ref keeps it, and it stays where it is for another attempt.
     Keep,
-    /// The task goes on in it soon.
-    Stay,
 }
 
 /// An attempt that leaves its worktree.
@@ -41,6 +41,8 @@ pub(in crate::runner) struct Leaving<'l> {
 /// Leaves the worktree so; what cannot be committed is kept on a rescue ref. Answers what there is now, and why the work is not
 /// on its branch, if it is not.
 pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, leave: Leave) -> (Delivery, Option<WorktreeError>) {
+    // In a shared worktree what is uncommitted is the other members' too, and stays where it is.
+    let shared = leaving.checkout.shared;
     let problem = if leave == Leave::Commit { commit_patiently(git, leaving).await.err() } else { None };
     let mut delivery = Delivery {
         repository: leaving.checkout.origin.name.clone(),
@@ -48,12 +50,10 @@ pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, lea
         base: Some(leaving.begun.base.clone()),
         ..Delivery::default()
     };
-    // In a shared worktree what is uncommitted is the other members' too, and stays where it is.
-    let shared = leaving.checkout.shared;
-    let lost = if leave == Leave::Stay || (leave == Leave::Commit && problem.is_none()) || shared {
+    let lost = if (leave == Leave::Commit && problem.is_none()) || shared {
         None
     } else {
-        match rescue::keep(git, leaving.instance, leaving.attempt).await {
+        match keep_patiently(git, leaving.instance, leaving.attempt).await {
             Ok(kept) => {
                 delivery.rescue = kept;
                 None
@@ -63,7 +63,10 @@ pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, lea
     };
     look_back(git, &mut delivery).await;
     let problem = match (problem, lost) {
-        (Some(problem), Some(lost)) => Some(WorktreeError::Refused(format!("{problem}; it could not be rescued either and stands in the worktree: {lost}"))),
+        (Some(problem), Some(lost)) => {
+            let why = format!("{problem}; it could not be rescued either and stands in the worktree: {lost}");
+            Some(if problem.is_transient() { WorktreeError::Held(why) } else { WorktreeError::Refused(why) })
+        }
         (None, Some(lost)) => {
             tracing::warn!("what the attempt left uncommitted could not be rescued; it stays in the worktree: {lost}");
             None
@@ -73,13 +76,45 @@ pub(in crate::runner) async fn deliver(git: &Git<'_>, leaving: &Leaving<'_>, lea
     (delivery, problem)
 }
 
-/// In a shared worktree another member's git may hold the index for a moment.
+/// How often a git that was stopped is called again: in a shared worktree another member's may hold the index for a moment; in one's
+/// own it was killed.
+struct Patience<'p> {
+    git: &'p Git<'p>,
+    shared: bool,
+    left: u32,
+}
+
+impl<'p> Patience<'p> {
+    fn new(git: &'p Git<'p>, shared: bool) -> Self {
+        Self { git, shared, left: if shared { 9 } else { 2 } }
+    }
+
+    /// Whether what failed so is to be done again, now.
+    async fn is_left(&mut self, error: &WorktreeError) -> bool {
+        if self.left == 0 || !error.is_transient() {
+            return false;
+        }
+        self.left -= 1;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        self.shared || super::stale::unlock(self.git, false).await.is_ok()
+    }
+}
+
 async fn commit_patiently(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), WorktreeError> {
-    let mut tries = if leaving.checkout.shared { 10 } else { 1 };
+    let mut patience = Patience::new(git, leaving.checkout.shared);
     loop {
-        tries -= 1;
         match commit(git, leaving).await {
-            Err(error) if tries > 0 && error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+            Err(error) if patience.is_left(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn keep_patiently(git: &Git<'_>, instance: &InstanceName, attempt: AttemptId) -> Result<Option<String>, WorktreeError> {
+    let mut patience = Patience::new(git, false);
+    loop {
+        match rescue::keep(git, instance, attempt).await {
+            Err(error) if patience.is_left(&error).await => {}
             done => return done,
         }
     }
@@ -88,7 +123,7 @@ async fn commit_patiently(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), Wo
 async fn commit(git: &Git<'_>, leaving: &Leaving<'_>) -> Result<(), WorktreeError> {
     let own = look::git_directory(git).await?;
     let _held = match leaving.checkout.shared {
-        true => Some(super::prepare::hold(&own.join("clauded.lock")).await?),
+        true => Some(super::prepare::hold(&own).await?),
         false => None,
     };
     let branch = &leaving.begun.branch;
@@ -176,8 +211,27 @@ async fn look_back(git: &Git<'_>, delivery: &mut Delivery) {
     delivery.head = Some(head);
 }
 
-/// Most files that clauded is asked about.
-const ASKED_MAX: usize = 10_000;
+/// What an attempt has left in its own worktree that nobody was there to hand in: its runner went away. Nothing, if it is not its
+/// work that stands there.
+///
+/// # Errors
+/// It cannot be kept, and stays in the worktree.
+pub(in crate::runner) async fn salvage(
+    git: &Git<'_>,
+    origin: &Origin,
+    instance: &InstanceName,
+    state: &Path,
+    attempt: AttemptId,
+) -> Result<Option<Delivery>, WorktreeError> {
+    let standing = Standing::read(state);
+    let branch = standing.branches.get(&attempt.task).filter(|_| standing.last == Some(attempt) && !standing.shared);
+    let (Some(branch), true) = (branch, git.directory().is_dir()) else { return Ok(None) };
+    let (name, base) = (branch.name.clone(), Some(branch.base.clone()));
+    let rescue = keep_patiently(git, instance, attempt).await?;
+    let mut delivery = Delivery { repository: origin.name.clone(), branch: name, base, rescue, ..Delivery::default() };
+    look_back(git, &mut delivery).await;
+    Ok(Some(delivery))
+}
 
 /// The files that differ from what the task started from, committed or not.
 ///
@@ -191,6 +245,5 @@ pub(in crate::runner) async fn changed_files(git: &Git<'_>, begun: &Begun) -> Re
         let answer = git.call(call).bytes().await?;
         files.extend(answer.split(|b| *b == 0).filter(|path| !path.is_empty()).map(|path| String::from_utf8_lossy(path).into_owned()));
     }
-    files.truncate(ASKED_MAX);
     Ok(files)
 }

@@ -1,6 +1,8 @@
 //! Looks at a worktree: where HEAD is, what is half done, what is not committed.
 
 use super::git::{Git, GitError};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// An operation that git has begun and not ended, and the file that tells of it.
@@ -19,6 +21,25 @@ const OPERATIONS: [(&str, &str); 6] = [
 /// It is no worktree.
 pub(super) async fn git_directory(git: &Git<'_>) -> Result<PathBuf, GitError> {
     Ok(git.text(&["rev-parse", "--absolute-git-dir"]).await?.into())
+}
+
+/// Copies a worktree's index, to make another of it, with its time: a file that has changed in the second in which the index was
+/// written looks to git as it did, and only that time tells git to read it (racy-git.txt of its technical documentation).
+pub(super) fn copy_index(own: &Path, to: &Path) -> io::Result<()> {
+    let index = own.join("index");
+    // Before its bytes: with a time that is too early git reads more than it need, with one that is too late it misses changes.
+    let written = fs::metadata(&index)?.modified()?;
+    fs::copy(&index, to)?;
+    File::options().write(true).open(to)?.set_modified(written)
+}
+
+/// What all worktrees of the repository share (gitrepository-layout(5), `$GIT_COMMON_DIR`), without symbolic links.
+///
+/// # Errors
+/// It is no repository.
+pub(super) async fn common_directory(git: &Git<'_>) -> Result<PathBuf, GitError> {
+    let path = git.directory().join(git.text(&["rev-parse", "--git-common-dir"]).await?);
+    Ok(fs::canonicalize(&path).unwrap_or(path))
 }
 
 /// The commit that is checked out.
@@ -57,6 +78,14 @@ pub(super) async fn has_branch(git: &Git<'_>, name: &str) -> Result<bool, GitErr
 /// git cannot tell.
 pub(super) async fn contains(git: &Git<'_>, first: &str, second: &str) -> Result<bool, GitError> {
     git.asks(&["merge-base", "--is-ancestor", first, second]).await
+}
+
+/// Whether any reference holds that commit, so that it is not lost with HEAD.
+///
+/// # Errors
+/// git cannot tell.
+pub(super) async fn is_reachable(git: &Git<'_>, commit: &str) -> Result<bool, GitError> {
+    Ok(!git.text(&["for-each-ref", "--count=1", "--contains", commit, "--format=%(refname)"]).await?.is_empty())
 }
 
 /// What is half done, if anything.

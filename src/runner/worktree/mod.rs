@@ -5,23 +5,30 @@
 mod branch;
 mod disk;
 mod git;
+mod history;
 mod job;
 mod leave;
 mod look;
+mod merge;
 mod prepare;
 mod push;
 mod rescue;
+mod stale;
 mod standing;
+mod survey;
 
 pub(super) use branch::{Begun, begin};
 pub(super) use disk::usage as disk_usage;
 pub(super) use git::Git;
-pub(super) use job::{look_at, remove};
-pub(super) use leave::{Leave, Leaving, changed_files, deliver};
+pub(super) use history::history;
+pub(super) use job::{look_at, remove, tidy};
+pub(super) use leave::{Leave, Leaving, changed_files, deliver, salvage};
+pub(super) use merge::merges;
 pub(super) use prepare::{Prepared, prepare};
 pub(super) use push::push;
+pub(super) use survey::survey;
 
-use super::durable::FileError;
+use crate::platform::durable::FileError;
 use git::GitError;
 
 /// Why a worktree cannot be used. It is then as it was, and says so.

@@ -1,9 +1,10 @@
 //! The repository and the instance's worktree of it: cloned, attached, repaired. What is there and whole is left as it is.
 
 use super::git::Git;
+use super::stale::unlock_own;
 use super::{WorktreeError, look};
 use crate::core::checkout::{Origin, Source};
-use crate::runner::durable::{self, FileError};
+use crate::platform::durable::{self, FileError};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long another runner may hold the repository: it may be cloning it.
 const HOLD: Duration = Duration::from_secs(60 * 60);
-/// How long a lock of git's may be somebody's who is at work: a person, where the worktree is one instance's alone…
-const STALE: Duration = Duration::from_secs(2);
-/// …and another member, where it is shared.
-const STALE_SHARED: Duration = Duration::from_secs(60);
+/// Our own lock in a git directory, which the kernel opens.
+pub(super) const OURS: &str = "clauded.lock";
 /// In the worktree's git directory, once the worktree is whole.
 const MADE: &str = "clauded-made";
 
@@ -35,41 +34,9 @@ pub(in crate::runner) enum Prepared {
 /// # Errors
 /// What stands in the way, and what to do; nothing that was in the directory is touched then.
 pub(in crate::runner) async fn prepare(git: &Git<'_>, origin: &Origin) -> Result<Prepared, WorktreeError> {
-    as_its_owner(origin)?;
     let common = repository(git, origin).await?;
-    let _held = hold(&common.join("clauded.lock")).await?;
+    let _held = hold(&common).await?;
     attach(git, origin, &common).await
-}
-
-/// Removes the locks that a git left which was killed. No other git of this runner's may run.
-///
-/// # Errors
-/// Names the file.
-pub(super) async fn unlock(git: &Git<'_>, shared: bool) -> Result<(), WorktreeError> {
-    let own = look::git_directory(git).await?;
-    for name in ["index.lock", "HEAD.lock"] {
-        unlock_file(&own.join(name), if shared { STALE_SHARED } else { STALE }).await?;
-    }
-    Ok(())
-}
-
-/// root may work in a repository of root's only: its settings can name programs.
-fn as_its_owner(origin: &Origin) -> Result<(), WorktreeError> {
-    let place = match &origin.source {
-        Source::Path(path) => path,
-        // Its clone is made by us, so it is ours; one that is there may be anyone's.
-        Source::Url(_) => &origin.store,
-    };
-    let owner = fs::metadata(place).map(|data| data.uid());
-    if nix::unistd::geteuid().is_root()
-        && let Ok(owner @ 1..) = owner
-    {
-        return Err(WorktreeError::Refused(format!(
-            "{} belongs to user {owner}, and this runner is root's: git does not run as root in a repository of others; run the instance as that user ([instances.NAME] user)",
-            place.display()
-        )));
-    }
-    Ok(())
 }
 
 /// The repository's common directory; a clone is made if there is none.
@@ -85,7 +52,7 @@ async fn repository(git: &Git<'_>, origin: &Origin) -> Result<PathBuf, WorktreeE
                 Some(parent) => git.within_ceiling(parent),
                 None => git,
             };
-            match common_directory(&git).await {
+            match look::common_directory(&git).await {
                 Ok(common) => Ok(common),
                 Err(error) if error.words().contains("not a git repository") => Err(WorktreeError::Refused(format!(
                     "{} is no git repository; make it with git init or git clone, or correct [repositories.{}] path",
@@ -102,18 +69,12 @@ async fn repository(git: &Git<'_>, origin: &Origin) -> Result<PathBuf, WorktreeE
     }
 }
 
-async fn common_directory(git: &Git<'_>) -> Result<PathBuf, super::git::GitError> {
-    let answer = PathBuf::from(git.text(&["rev-parse", "--git-common-dir"]).await?);
-    let path = git.directory().join(answer);
-    Ok(fs::canonicalize(&path).unwrap_or(path))
-}
-
 /// Makes the bare clone that all worktrees of the repository share. One that was cut short stands under another name.
 async fn clone(git: &Git<'_>, origin: &Origin, url: &str) -> Result<(), WorktreeError> {
     let store = &origin.store;
     let parent = store.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(FileError::of("create directory", parent))?;
-    let _held = hold(&store.with_extension("lock")).await?;
+    let _held = hold_file(&store.with_extension("lock")).await?;
     if store.is_dir() {
         let git = git.at(store);
         // The configuration may have moved on.
@@ -138,8 +99,12 @@ async fn clone(git: &Git<'_>, origin: &Origin, url: &str) -> Result<(), Worktree
     Ok(())
 }
 
-/// Keeps other runners away for as long as the answer lives.
-pub(super) async fn hold(path: &Path) -> Result<nix::fcntl::Flock<File>, WorktreeError> {
+/// Keeps other runners away from a git directory for as long as the answer lives.
+pub(super) async fn hold(git_directory: &Path) -> Result<nix::fcntl::Flock<File>, WorktreeError> {
+    hold_file(&git_directory.join(OURS)).await
+}
+
+async fn hold_file(path: &Path) -> Result<nix::fcntl::Flock<File>, WorktreeError> {
     let until = Instant::now() + HOLD;
     loop {
         if let Some(lock) = durable::lock(path)? {
@@ -172,13 +137,14 @@ async fn attach(git: &Git<'_>, origin: &Origin, common: &Path) -> Result<Prepare
             // Its link to the repository was lost, or never written.
             Some(own) => {
                 fs::write(&link, format!("gitdir: {}\n", own.display())).map_err(FileError::of("write", &link))?;
+                enter(git, origin, common, &own, &link).await?;
                 whole(git, &own, true).await
             }
             None if empty => add(git, origin, common, false).await,
             None => refuse(format!("is not empty and is no worktree of {}", origin.source)),
         };
     }
-    match common_directory(git).await {
+    match look::common_directory(git).await {
         Ok(found) if same(&found, common) => {
             let own = look::git_directory(git).await?;
             let moved = link.is_file() && !points_back(&own, &link);
@@ -191,8 +157,12 @@ async fn attach(git: &Git<'_>, origin: &Origin, common: &Path) -> Result<Prepare
             whole(git, &own, moved).await
         }
         Ok(found) => refuse(format!("is a worktree of {}, not of {}", found.display(), origin.source)),
-        // The repository was moved: its worktrees point to where it was.
         Err(_) => match own_entry(&link, common) {
+            Some(own) if is_incomplete(&own) => {
+                enter(git, origin, common, &own, &link).await?;
+                whole(git, &own, true).await
+            }
+            // The repository was moved: its worktrees point to where it was.
             Some(own) => {
                 git.at(common).run(&["worktree", "repair", "--", &directory.to_string_lossy()]).await?;
                 whole(git, &own, true).await
@@ -228,12 +198,42 @@ fn points_back(own: &Path, link: &Path) -> bool {
     points_to(own).is_some_and(|there| there == link || (resolved(&there).is_some() && resolved(&there) == resolved(link)))
 }
 
-/// The entry of this repository that a link means which names it by a path of before.
+/// The entry of this repository that a link means: one that is gone or cut short, or that is named by a path of before.
 fn own_entry(link: &Path, common: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(link).ok()?;
     let named = Path::new(text.strip_prefix("gitdir: ")?.trim_end_matches('\n'));
     let own = common.join("worktrees").join(named.file_name()?);
-    (points_to(&own)? == link).then_some(own)
+    let ours = named.parent().is_some_and(|entries| same(entries, &common.join("worktrees"))) || !own.parent()?.exists() && named.starts_with(common);
+    let to_be_made = is_incomplete(&own) && ours && points_to(&own).is_none_or(|there| there == link);
+    (to_be_made || points_to(&own).as_deref() == Some(link)).then_some(own)
+}
+
+/// Whether a `git worktree add` was killed before it had written, or while it took back, what makes a worktree's part of the
+/// repository one (gitrepository-layout(5)).
+fn is_incomplete(own: &Path) -> bool {
+    let head = fs::read_to_string(own.join("HEAD")).unwrap_or_default();
+    head.trim_end().chars().all(|c| c == '0') || ["commondir", "gitdir"].iter().any(|name| fs::read(own.join(name)).unwrap_or_default().is_empty())
+}
+
+/// Completes a worktree's part of the repository. At the base: whatever stands in the files is then a change, and is kept like one.
+async fn enter(git: &Git<'_>, origin: &Origin, common: &Path, own: &Path, link: &Path) -> Result<(), WorktreeError> {
+    if !is_incomplete(own) {
+        return Ok(());
+    }
+    let base = super::branch::base(&git.at(common), origin, false).await?;
+    fs::create_dir_all(own).map_err(FileError::of("create directory", own))?;
+    for (name, text) in [("commondir", "../..".to_owned()), ("gitdir", link.display().to_string()), ("HEAD", base)] {
+        let path = own.join(name);
+        fs::write(&path, format!("{text}\n")).map_err(FileError::of("write", &path))?;
+    }
+    let directory = git.directory();
+    if fs::read_dir(directory).map_err(FileError::of("read directory", directory))?.count() == 1 {
+        // Nothing is checked out: it is to be made as git would have made it.
+        let locked = own.join("locked");
+        fs::write(&locked, "initializing\n").map_err(FileError::of("write", &locked))?;
+    }
+    tracing::warn!("{} was cut short, and is completed", own.display());
+    Ok(())
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -270,7 +270,7 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
     let begun = !made.exists() && fs::read_to_string(&locked).is_ok_and(|text| text.starts_with("initializing"));
     if begun {
         fs::remove_file(&locked).map_err(FileError::of("remove", &locked))?;
-        unlock_file(&own.join("index.lock"), STALE).await?;
+        unlock_own(&own.join("index.lock")).await?;
         git.write(&["reset", "--quiet", "--hard"]).await?;
         changed = true;
     }
@@ -282,7 +282,7 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
         Ok(_) => {}
     }
     if !index.exists() {
-        unlock_file(&own.join("index.lock"), STALE).await?;
+        unlock_own(&own.join("index.lock")).await?;
         // Made anew from HEAD; the files stay as they are.
         git.run(&["reset", "--quiet"]).await?;
         changed = true;
@@ -291,18 +291,4 @@ async fn whole(git: &Git<'_>, own: &Path, mut changed: bool) -> Result<Prepared,
         fs::write(&made, "").map_err(FileError::of("write", &made))?;
     }
     Ok(if changed { Prepared::Changed } else { Prepared::Unchanged })
-}
-
-/// Removes a lock of a git that was killed: no other git of ours runs here, and one of a person's is given its time.
-async fn unlock_file(lock: &Path, stale: Duration) -> Result<(), WorktreeError> {
-    let until = Instant::now() + stale;
-    while lock.exists() {
-        if Instant::now() > until {
-            fs::remove_file(lock).map_err(FileError::of("remove", lock))?;
-            tracing::warn!("a lock that a killed git left is removed: {}", lock.display());
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
 }

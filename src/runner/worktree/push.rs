@@ -15,6 +15,7 @@ pub(in crate::runner) async fn push(git: &Git<'_>, remote: &str, branch: &str) -
     if !git.is_trusted() {
         call.push("--no-verify");
     }
+    call.extend(git.other_end("--receive-pack=git-receive-pack"));
     call.extend(["--end-of-options", remote, &refspec]);
     let mut pauses = PAUSES.into_iter();
     loop {

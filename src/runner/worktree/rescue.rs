@@ -5,7 +5,7 @@ use super::git::{Git, GitError};
 use super::{WorktreeError, look};
 use crate::core::delivery::rescue_ref;
 use crate::core::ids::{AttemptId, InstanceName};
-use crate::runner::durable::FileError;
+use crate::platform::durable::FileError;
 use std::fs;
 use std::path::Path;
 
@@ -16,10 +16,13 @@ use std::path::Path;
 pub(in crate::runner) async fn keep(git: &Git<'_>, instance: &InstanceName, attempt: AttemptId) -> Result<Option<String>, WorktreeError> {
     let own = look::git_directory(git).await?;
     let index = own.join("clauded.index");
+    let lock = index.with_extension("index.lock");
+    // Nobody else has this index: what is there is of a git that was killed.
+    let _ = fs::remove_file(&lock);
     let kept = Keeper { git, index: &index, own: &own }.keep(instance, attempt).await;
     // It is only a draft.
     let _ = fs::remove_file(&index);
-    let _ = fs::remove_file(index.with_extension("index.lock"));
+    let _ = fs::remove_file(&lock);
     kept
 }
 
@@ -38,7 +41,7 @@ impl Keeper<'_, '_> {
         let off = look::filters_off(git).await;
         let staged = self.begin().await?.then_some(self.with_index(&["write-tree"], Vec::new(), &off).await.ok()).flatten();
         let tree = self.tree(&off).await?;
-        let adrift = look::branch(git).await.is_none() && !self.is_reachable(&head).await?;
+        let adrift = look::branch(git).await.is_none() && !look::is_reachable(git, &head).await?;
         let staged = staged.filter(|staged| *staged != tree && *staged != of_head);
         if tree == of_head && staged.is_none() && !adrift {
             return Ok(None);
@@ -65,11 +68,6 @@ impl Keeper<'_, '_> {
         Ok(Some(name))
     }
 
-    /// Whether a ref leads to that commit, so that it is not lost when HEAD moves.
-    async fn is_reachable(&self, commit: &str) -> Result<bool, GitError> {
-        Ok(!self.git.text(&["for-each-ref", "--count=1", "--contains", commit, "--format=%(refname)"]).await?.is_empty())
-    }
-
     async fn commit(&self, tree: &str, parents: &[String], message: &str) -> Result<String, GitError> {
         let mut arguments = vec!["commit-tree", "--no-gpg-sign"];
         arguments.extend(parents.iter().flat_map(|parent| ["-p", parent.as_str()]));
@@ -80,7 +78,7 @@ impl Keeper<'_, '_> {
 
     /// Begins an index of its own from the present one, which knows which files need not be read again. Whether there was one.
     async fn begin(&self) -> Result<bool, WorktreeError> {
-        let copied = fs::copy(self.own.join("index"), self.index).is_ok();
+        let copied = look::copy_index(self.own, self.index).is_ok();
         if !copied {
             self.with_index(&["read-tree", "HEAD"], Vec::new(), &[]).await?;
         }
@@ -147,6 +145,31 @@ pub(super) async fn clear(git: &Git<'_>, instance: &InstanceName, attempt: Attem
         ))),
         _ => Ok(kept),
     }
+}
+
+/// Puts what a rescue ref keeps back into the files, for the task that goes on. Only on the commit that it was left on: elsewhere
+/// it would undo what has come since.
+///
+/// # Errors
+/// It cannot be now, and the worktree is clean again.
+pub(super) async fn bring_back(git: &Git<'_>, name: &str) -> Result<(), WorktreeError> {
+    let Ok(under) = look::commit(git, &format!("{name}^1")).await else {
+        tracing::warn!("{name} is gone, and with it what the task had left uncommitted");
+        return Ok(());
+    };
+    if look::head(git).await? != under {
+        tracing::warn!("the branch has moved since; what the task had left uncommitted stays on {name}");
+        return Ok(());
+    }
+    let source = format!("--source={name}");
+    let Err(error) = git.write(&["restore", "--quiet", "--worktree", &source, "--", ":/"]).await else { return Ok(()) };
+    git.write(&["reset", "--quiet", "--hard"]).await?;
+    git.run(&["clean", "-d", "--force", "--quiet"]).await?;
+    if error.is_transient() {
+        return Err(error.into());
+    }
+    tracing::warn!("what the task had left uncommitted stays on {name}: {error}");
+    Ok(())
 }
 
 fn forget_bisect(own: &Path) -> Result<(), WorktreeError> {

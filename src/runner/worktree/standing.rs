@@ -1,7 +1,7 @@
 //! What stands in the worktree, on disk in the instance's state: whose work it is, and which branch each task has.
 
 use crate::core::ids::{AttemptId, TaskId};
-use crate::runner::durable::{self, FileError};
+use crate::platform::durable::{self, FileError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,9 @@ pub(super) struct Branch {
     pub(super) name: String,
     /// The commit that it started from.
     pub(super) base: String,
+    /// The ref that keeps what the task had left uncommitted when another one began.
+    #[serde(default)]
+    pub(super) left: Option<String>,
 }
 
 /// What stands in the worktree.
@@ -23,6 +26,9 @@ pub(super) struct Branch {
 pub(super) struct Standing {
     /// The last attempt that worked in it.
     pub(super) last: Option<AttemptId>,
+    /// Whether others work in it too.
+    #[serde(default)]
+    pub(super) shared: bool,
     /// The branches of tasks, those with the greatest numbers.
     pub(super) branches: BTreeMap<TaskId, Branch>,
 }

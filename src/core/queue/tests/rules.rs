@@ -1,45 +1,62 @@
 //! One test a rule.
 
+use super::loaded;
 use super::{at, name};
 use crate::core::attempt::{Ended, Reason, Report};
 use crate::core::delivery::Stage;
 use crate::core::ids::{AttemptId, InvocationId, TaskId};
-use crate::core::queue::{Change, Effect, Hello, Queue, unseen};
+use crate::core::queue::attempts::unseen;
+use crate::core::queue::{Change, Effect, Hello, Queue, Wait};
 use crate::core::retry;
 use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
 use crate::core::usage::Usd;
 use std::time::Duration;
 
-const PENDING: TaskState = TaskState::Pending { not_before: None };
-const LOST: Ended = Ended::Failed { reason: Reason::Lost, transient: true };
+pub(super) const PENDING: TaskState = TaskState::Pending { not_before: None };
+pub(super) const LOST: Ended = Ended::Failed { reason: Reason::Lost, transient: true };
 const WRONG: Ended = Ended::Failed { reason: Reason::AgentError, transient: false };
 
-fn invocation(byte: u8) -> InvocationId {
+pub(super) fn invocation(byte: u8) -> InvocationId {
     InvocationId::from_bytes(&[byte; 16]).expect("an invocation")
 }
 
-fn task(id: i64, target: &str) -> Task {
+pub(super) fn task(id: i64, target: &str) -> Task {
     let target = if target.is_empty() { Target::Any } else { Target::Instance(name(target)) };
     let kind = TaskType::default();
-    Task { id: TaskId(id), target, kind, created: at(0), state: PENDING, attempts: 0, failures: 0, home: None, cost: Usd(0), budget: None, cancelling: false }
+    Task {
+        id: TaskId(id),
+        target,
+        kind,
+        created: at(0),
+        state: PENDING,
+        attempts: 0,
+        failures: 0,
+        home: None,
+        cost: Usd(0),
+        budget: None,
+        cancelling: false,
+        terms: Default::default(),
+        note: String::new(),
+        memory: None,
+    }
 }
 
-fn attempt(task: i64, number: u32) -> AttemptId {
+pub(super) fn attempt(task: i64, number: u32) -> AttemptId {
     AttemptId { task: TaskId(task), number }
 }
 
-fn hello(instance: &str, byte: u8, current: Option<AttemptId>) -> Hello {
+pub(super) fn hello(instance: &str, byte: u8, current: Option<AttemptId>) -> Hello {
     Hello { instance: name(instance), invocation: invocation(byte), account: "account".to_owned(), current }
 }
 
-fn report(ended: Ended, cost: u64) -> Report {
+pub(super) fn report(ended: Ended, cost: u64) -> Report {
     let mut report = unseen(ended, "", at(0));
     report.agent.cost = Usd(cost);
     report
 }
 
 /// What is to be run, as `TASK.N@INSTANCE`, with `+` where it is resumed.
-fn runs(effects: &[Effect]) -> Vec<String> {
+pub(super) fn runs(effects: &[Effect]) -> Vec<String> {
     let run = |effect: &Effect| match effect {
         Effect::Run { placement, resume } => Some(format!("{}@{}{}", placement.attempt, placement.instance, if *resume { "+" } else { "" })),
         _ => None,
@@ -47,12 +64,12 @@ fn runs(effects: &[Effect]) -> Vec<String> {
     effects.iter().filter_map(run).collect()
 }
 
-fn ends(effects: &[Effect]) -> Vec<AttemptId> {
+pub(super) fn ends(effects: &[Effect]) -> Vec<AttemptId> {
     effects.iter().filter_map(|effect| if let Effect::End { attempt, .. } = effect { Some(*attempt) } else { None }).collect()
 }
 
 /// The last state that is saved of a task.
-fn saved(effects: &[Effect], id: i64) -> Option<TaskState> {
+pub(super) fn saved(effects: &[Effect], id: i64) -> Option<TaskState> {
     let state = |effect: &Effect| match effect {
         Effect::Save(Change::Task(task)) if task.id == TaskId(id) => Some(task.state.clone()),
         _ => None,
@@ -62,13 +79,13 @@ fn saved(effects: &[Effect], id: i64) -> Option<TaskState> {
 
 /// A queue with tasks for anyone, and `a` connected in its first invocation: it has the first of them.
 fn busy(tasks: i64) -> Queue {
-    let mut queue = Queue::load((1..=tasks).map(|id| task(id, "")), []);
+    let mut queue = loaded((1..=tasks).map(|id| task(id, "")), []);
     assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), ["1.1@a"]);
     queue
 }
 
 /// The same, running.
-fn running(tasks: i64) -> Queue {
+pub(super) fn running(tasks: i64) -> Queue {
     let mut queue = busy(tasks);
     let placement = Placement { attempt: attempt(1, 1), instance: name("a"), invocation: invocation(1) };
     assert_eq!(saved(&queue.started(&name("a"), &invocation(1), attempt(1, 1)), 1), Some(TaskState::Running(placement)));
@@ -77,9 +94,9 @@ fn running(tasks: i64) -> Queue {
 
 #[test]
 fn the_oldest_task_that_fits_goes_to_an_idle_instance_one_at_a_time() {
-    let mut queue = Queue::load([task(1, "b"), task(2, ""), task(3, "a"), task(4, "")], []);
+    let mut queue = loaded([task(1, "b"), task(2, ""), task(3, "a"), task(4, "")], []);
     assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), ["2.1@a"]);
-    assert_eq!(runs(&queue.added(task(5, "a"))), [""; 0]);
+    assert_eq!(runs(&queue.added(task(5, "a"), at(0))), [""; 0]);
     assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(2, 1), &report(Ended::Succeeded, 0), at(0))), ["3.1@a"]);
     assert_eq!(queue.busy(&name("a")), Some(attempt(3, 1)));
     assert_eq!(runs(&queue.linked(hello("b", 2, None), at(0))), ["1.1@b"]);
@@ -90,7 +107,7 @@ fn the_oldest_task_that_fits_goes_to_an_idle_instance_one_at_a_time() {
 fn the_assignment_is_saved_with_the_attempt_before_the_run() {
     let mut queue = Queue::default();
     queue.linked(hello("a", 1, None), at(0));
-    let effects = queue.added(task(1, ""));
+    let effects = queue.added(task(1, ""), at(0));
     let placement = Placement { attempt: attempt(1, 1), instance: name("a"), invocation: invocation(1) };
     let assigned = Task { state: TaskState::Assigned(placement.clone()), attempts: 1, ..task(1, "") };
     let run = Effect::Run { placement: placement.clone(), resume: false };
@@ -102,7 +119,7 @@ fn a_draining_or_disconnected_instance_is_given_nothing() {
     let mut queue = Queue::default();
     queue.linked(hello("a", 1, None), at(0));
     queue.draining(&name("a"));
-    assert_eq!(queue.added(task(1, "")), []);
+    assert_eq!(queue.added(task(1, ""), at(0)), []);
     queue.unlinked(&name("a"), &invocation(9));
     assert!(queue.is_linked(&name("a")), "another invocation's end does not concern it");
     queue.unlinked(&name("a"), &invocation(1));
@@ -167,7 +184,7 @@ fn an_orderly_stop_is_no_failure_and_a_crash_is_one() {
 
 #[test]
 fn a_runner_that_runs_what_nobody_waits_for_is_told_to_end_it_first() {
-    let mut queue = Queue::load([task(1, "")], []);
+    let mut queue = loaded([task(1, "")], []);
     let effects = queue.linked(hello("a", 1, Some(attempt(7, 1))), at(0));
     assert_eq!((ends(&effects), runs(&effects).len()), (vec![attempt(7, 1)], 0));
     assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(7, 1), &report(Ended::Cancelled, 0), at(0))), ["1.1@a"]);
@@ -213,7 +230,7 @@ fn what_would_fail_again_is_final_and_the_rest_is_retried_a_few_times() {
     for number in 1..20 {
         match saved(&queue.finished(&name("a"), "account", attempt(1, number), &report(LOST, 0), now), 1) {
             Some(TaskState::Pending { not_before: Some(then) }) => {
-                assert_eq!(queue.next_wake(), Some(then));
+                assert_eq!(queue.next_wake(at(0)), Some(then));
                 assert_eq!(runs(&queue.tick(then - Duration::from_millis(1))), [""; 0]);
                 assert_eq!(runs(&queue.tick(then)), [format!("1.{}@a+", number + 1)]);
                 now = then;
@@ -228,7 +245,7 @@ fn what_would_fail_again_is_final_and_the_rest_is_retried_a_few_times() {
 
 #[test]
 fn the_budget_is_for_all_attempts_together() {
-    let mut queue = Queue::load([Task { budget: Some(Usd(10)), ..task(1, "") }], []);
+    let mut queue = loaded([Task { budget: Some(Usd(10)), ..task(1, "") }], []);
     queue.linked(hello("a", 1, None), at(0));
     queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Interrupted, 6), at(0));
     assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 2), &report(Ended::Interrupted, 4), at(0)), 1), Some(TaskState::Failed(Reason::Budget)));
@@ -243,15 +260,19 @@ fn a_usage_limit_holds_the_task_and_every_instance_of_the_account() {
     assert_eq!((runs(&effects).len(), queue.holds().collect::<Vec<_>>()), (0, vec![("account", reset)]));
     assert_eq!(runs(&queue.linked(hello("b", 2, None), at(1))), [""; 0], "the same account");
     assert_eq!(runs(&queue.linked(Hello { account: "other".to_owned(), ..hello("c", 3, None) }, at(1))), ["2.1@c"]);
-    assert_eq!((queue.next_wake(), runs(&queue.tick(at(4999))).len()), (Some(reset), 0));
-    assert_eq!(runs(&queue.tick(reset)), ["1.2@a+", "3.1@b"]);
+    assert_eq!((queue.next_wake(at(0)), runs(&queue.tick(at(4999))).len()), (Some(reset), 0));
+    assert_eq!(runs(&queue.tick(reset)), ["1.2@a+"], "they come back one by one");
+    let next = queue.next_wake(reset).expect("the next one's turn");
+    assert!(next >= at(5003) && next <= at(5006), "{next}");
+    assert_eq!(runs(&queue.tick(at(5002))), [""; 0]);
+    assert_eq!(runs(&queue.tick(next)), ["3.1@b"]);
     assert_eq!(queue.task(TaskId(1)).map(|task| task.failures), Some(0));
 }
 
 #[test]
 fn a_limit_without_a_time_waits_and_does_not_shorten_one_that_is_known() {
     let known = at(9999);
-    let mut queue = Queue::load([task(1, "a"), task(2, "b")], []);
+    let mut queue = loaded([task(1, "a"), task(2, "b")], []);
     queue.linked(hello("a", 1, None), at(0));
     queue.linked(hello("b", 2, None), at(0));
     queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Limited { until: Some(known) }, 0), at(0));
@@ -272,7 +293,7 @@ fn a_limit_that_was_over_when_the_agent_ended_is_tried_again_soon() {
 
 #[test]
 fn a_usage_limit_that_is_reported_before_the_link_holds_the_account_too() {
-    let mut queue = Queue::load(
+    let mut queue = loaded(
         [
             Task {
                 state: TaskState::Running(Placement { attempt: attempt(1, 1), instance: name("a"), invocation: invocation(1) }),
@@ -304,97 +325,9 @@ fn a_clock_that_is_set_back_does_not_prolong_a_back_off() {
     assert_eq!(saved(&queue.tick(at(day)), 1), None, "nothing has happened to the clock");
     let latest = at(0) + retry::LONGEST;
     assert_eq!(saved(&queue.tick(at(0)), 1), Some(TaskState::Pending { not_before: Some(latest) }));
-    assert_eq!((queue.next_wake(), runs(&queue.tick(latest))), (Some(latest), vec!["1.2@a+".to_owned()]));
+    assert_eq!((queue.next_wake(at(0)), runs(&queue.tick(latest))), (Some(latest), vec!["1.2@a+".to_owned()]));
     queue.finished(&name("a"), "account", attempt(1, 2), &report(Ended::Limited { until: Some(limit) }, 0), at(day));
-    assert_eq!((queue.tick(at(0)), queue.next_wake()), (vec![], Some(limit)), "a usage limit is the service's own time");
-}
-
-#[test]
-fn an_instance_reports_on_its_own_attempts_alone() {
-    for number in [0, 1] {
-        let mut queue = Queue::load([task(9, "b")], []);
-        let effects = queue.finished(&name("a"), "account", attempt(9, number), &report(Ended::Succeeded, 5), at(0));
-        assert_eq!((saved(&effects, 9), queue.task(TaskId(9)).map(|task| task.cost)), (Some(PENDING), Some(Usd(0))), "it has not begun");
-        let mut queue = running(1);
-        let effects = queue.finished(&name("b"), "account", attempt(1, number), &report(Ended::Succeeded, 5), at(0));
-        assert!(matches!(saved(&effects, 1), Some(TaskState::Running(_))), "it runs on a: {effects:?}");
-        queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
-        let effects = queue.finished(&name("b"), "account", attempt(1, number), &report(Ended::Succeeded, 5), at(0));
-        assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { .. })), "it ran on a: {effects:?}");
-        assert_eq!(queue.task(TaskId(1)).map(|task| task.cost), Some(Usd(0)));
-    }
-}
-
-/// How often the end of attempt 1.1 was counted, and how often what it used.
-fn counted(effects: &[Effect]) -> (usize, usize) {
-    let one = attempt(1, 1);
-    let ended = effects.iter().filter(|effect| matches!(effect, Effect::Ended { attempt, .. } if *attempt == one));
-    (ended.count(), effects.iter().filter(|effect| matches!(effect, Effect::Used { attempt, .. } if *attempt == one)).count())
-}
-
-#[test]
-fn what_an_attempt_used_is_counted_when_its_runner_says_it_and_once() {
-    let mut queue = running(1);
-    assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0))), (1, 1));
-    assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0))), (0, 0), "sent again");
-    for (ended, after) in [(LOST, (0, 1)), (Ended::Succeeded, (1, 1))] {
-        let mut queue = running(1);
-        assert_eq!(counted(&queue.invocation_over(&name("a"), &invocation(1), false, "", at(0))), (1, 0), "nobody knows what it used");
-        assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(ended.clone(), 5), at(0))), after);
-        assert_eq!(counted(&queue.finished(&name("a"), "account", attempt(1, 1), &report(ended, 5), at(0))), (0, 0));
-    }
-}
-
-#[test]
-fn a_late_success_counts_as_long_as_nothing_else_has_begun() {
-    let mut queue = running(1);
-    queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
-    assert_eq!(saved(&queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0)), 1), Some(TaskState::Succeeded));
-    let mut queue = running(1);
-    queue.invocation_over(&name("a"), &invocation(1), true, "", at(0));
-    assert_eq!(runs(&queue.linked(hello("a", 2, None), at(0))), ["1.2@a+"]);
-    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
-    assert!(matches!(saved(&effects, 1), Some(TaskState::Assigned(_))), "{effects:?}");
-}
-
-#[test]
-fn a_success_that_another_attempt_has_followed_comes_too_late() {
-    let mut queue = running(1);
-    queue.invocation_over(&name("a"), &invocation(1), true, "", at(0));
-    queue.linked(hello("a", 2, None), at(0));
-    queue.finished(&name("a"), "account", attempt(1, 2), &report(LOST, 0), at(0));
-    let effects = queue.finished(&name("a"), "account", attempt(1, 1), &report(Ended::Succeeded, 0), at(0));
-    assert!(matches!(saved(&effects, 1), Some(TaskState::Pending { .. })), "the second one may have changed the work: {effects:?}");
-}
-
-#[test]
-fn an_old_report_does_not_free_an_instance_that_is_busy_with_something_else() {
-    let mut queue = running(2);
-    assert_eq!(runs(&queue.finished(&name("a"), "account", attempt(9, 1), &report(Ended::Succeeded, 0), at(0))), [""; 0]);
-    assert_eq!(queue.busy(&name("a")), Some(attempt(1, 1)));
-}
-
-#[test]
-fn a_report_costs_once_however_often_and_late_it_comes() {
-    let cost = |queue: &Queue| queue.task(TaskId(1)).map(|task| task.cost);
-    let mut queue = running(1);
-    for _ in 0..3 {
-        queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0));
-        assert_eq!(cost(&queue), Some(Usd(5)), "sent again because the acknowledgement was lost");
-    }
-    let mut queue = running(1);
-    queue.invocation_over(&name("a"), &invocation(1), false, "", at(0));
-    for _ in 0..3 {
-        queue.finished(&name("a"), "account", attempt(1, 1), &report(LOST, 5), at(0));
-        assert_eq!(cost(&queue), Some(Usd(5)), "the runner's word came after systemd's");
-    }
-}
-
-#[test]
-fn a_report_on_a_task_that_has_ended_is_kept() {
-    let mut queue = Queue::default();
-    let late = report(Ended::Succeeded, 1);
-    assert_eq!(queue.finished(&name("a"), "account", attempt(1, 1), &late, at(0)), [Effect::Save(Change::Report(attempt(1, 1), name("a"), Box::new(late)))]);
+    assert_eq!((queue.tick(at(0)), queue.next_wake(at(0))), (vec![], Some(limit)), "a usage limit is the service's own time");
 }
 
 #[test]
@@ -402,10 +335,10 @@ fn a_retry_starts_the_count_anew_and_goes_elsewhere_if_its_home_is_away() {
     let ended = Task { state: TaskState::Failed(Reason::Lost), attempts: 6, failures: 5, home: Some(name("gone")), cancelling: true, ..task(1, "") };
     let mut queue = Queue::default();
     queue.linked(hello("a", 1, None), at(0));
-    let effects = queue.retry(ended.clone());
+    let effects = queue.retry(ended.clone(), at(0));
     assert_eq!(runs(&effects), ["1.7@a"]);
     assert_eq!(queue.task(TaskId(1)).map(|task| (task.failures, task.cancelling)), Some((0, false)));
-    assert_eq!(queue.retry(ended), [], "it is in the queue already");
+    assert_eq!(queue.retry(ended, at(0)), [], "it is in the queue already");
 }
 
 /// With many tasks, what concerns one instance must not look at all of them. Tasks that the index does not have are put
@@ -447,8 +380,15 @@ fn a_task_goes_through_its_stages_where_it_is_and_on_nobody_elses_word() {
 
 #[test]
 fn an_instance_that_is_reserved_gets_no_task_until_it_is_not() {
-    let mut queue = Queue::load([task(1, "a")], []);
-    assert_eq!(queue.reserve(&name("a"), true), []);
+    let mut queue = loaded([task(1, "a")], []);
+    assert_eq!(queue.reserve(&name("a"), true, at(0)), []);
     assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), [""; 0]);
-    assert_eq!(runs(&queue.reserve(&name("a"), false)), ["1.1@a"]);
+    assert_eq!(queue.task(TaskId(1)).and_then(|task| queue.why(task, at(0))), Some(Wait::Busy(name("a"))));
+    // Two want that, and nothing that was loaded in the place of the queue forgets it.
+    queue.reserve(&name("a"), true, at(0));
+    assert_eq!(runs(&queue.reserve(&name("a"), false, at(0))), [""; 0]);
+    let mut queue = loaded([task(1, "a")], []).in_place_of(&queue);
+    assert_eq!(runs(&queue.linked(hello("a", 1, None), at(0))), [""; 0]);
+    assert_eq!(runs(&queue.reserve(&name("a"), false, at(0))), ["1.1@a"]);
+    assert_eq!((queue.reserve(&name("b"), false, at(0)), queue.is_reserved(&name("b"))), (vec![], false), "nobody has wanted that");
 }

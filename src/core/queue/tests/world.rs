@@ -1,13 +1,19 @@
 //! A small world around the queue: a store that has exactly what was saved, a daemon that crashes, and runners that behave as
 //! `proto::link` says (they spool, reconnect, send again, and run an attempt once). It knows the truth, the queue only hears of it.
 
+mod daemon;
 mod invariants;
+mod people;
+mod runners;
 
 use super::{at, name};
-use crate::core::attempt::{Ended, Reason, Report};
+use crate::core::attempt::{Ended, Report};
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, TaskId};
-use crate::core::queue::{Change, Effect, Hello, Queue, unseen};
-use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
+use crate::core::label::Label;
+use crate::core::pool::{Budget, Member, Rules};
+use crate::core::queue::{Change, Effect, Pause, Queue, Scope, Spent, Stored};
+use crate::core::size::{Bounds, Raise};
+use crate::core::task::{Placement, Task, TaskState};
 use crate::core::usage::Usd;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,7 +24,16 @@ pub(super) enum Step {
     Add {
         target: Option<usize>,
         budget: Option<u64>,
+        wishes: Wishes,
     },
+    /// A person claims it, or the agent of an instance.
+    Claim(usize, Option<usize>),
+    Complete(usize, bool),
+    Release(usize),
+    Pause(usize),
+    Resume(usize),
+    /// What an instance's attempt has cost so far.
+    Costs(usize, u64),
     Cancel(usize),
     Retry(usize),
     /// Time passes, or the clock is set back.
@@ -33,10 +48,26 @@ pub(super) enum Step {
     ToRunner(usize),
     Finish(usize, Ended, u64),
     UnitEvent,
+    /// The supervisor sets the next limit that it was asked for, or refuses to raise it.
+    SetLimit(bool),
     CrashDaemon,
     StartDaemon,
     /// The next transaction fails, or the daemon dies right after it.
     Trouble(Trouble),
+}
+
+/// The memory limit of every instance.
+const LIMIT: u64 = 1 << 30;
+
+/// On which terms a task is added.
+#[derive(Clone, Debug)]
+pub(super) struct Wishes {
+    pub(super) priority: i64,
+    pub(super) after: Vec<usize>,
+    pub(super) release: bool,
+    pub(super) group: bool,
+    pub(super) special: bool,
+    pub(super) not_before: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,15 +143,27 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<TaskId, Task>,
     attempts: BTreeMap<AttemptId, (Placement, Option<Report>)>,
     holds: BTreeMap<String, Timestamp>,
+    pauses: BTreeMap<Scope, Pause>,
+    spent: Vec<Spent>,
+    raises: BTreeMap<InstanceName, Raise>,
+    /// On their way from the daemon to the supervisor.
+    orders: VecDeque<(InstanceName, Raise, bool)>,
     // The truth.
+    /// The memory limits of the instances that have not their own.
+    limits: BTreeMap<InstanceName, u64>,
     cancelled: BTreeSet<TaskId>,
+    /// Those that have failed or were cancelled at some time.
+    failed: BTreeSet<TaskId>,
+    completed: BTreeMap<TaskId, bool>,
+    /// The latest that it has been.
+    latest: Timestamp,
     truth: BTreeMap<AttemptId, Report>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let instances = ["a", "b", "c"].map(|text| (name(text), Instance::default())).into();
-        let (queue, now) = (Some(Queue::default()), at(1_000_000));
+        let (queue, now) = (Some(Queue::load(Stored::default(), rules())), at(1_000_000));
         Self {
             now,
             queue,
@@ -131,7 +174,15 @@ impl World {
             tasks: BTreeMap::new(),
             attempts: BTreeMap::new(),
             holds: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            spent: Vec::new(),
+            raises: BTreeMap::new(),
+            orders: VecDeque::new(),
+            limits: BTreeMap::new(),
             cancelled: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            completed: BTreeMap::new(),
+            latest: now,
             truth: BTreeMap::new(),
         }
     }
@@ -146,18 +197,40 @@ impl World {
 
     pub(super) fn step(&mut self, step: Step) {
         match step {
-            Step::Add { target, budget } => self.add(target, budget),
+            Step::Add { target, budget, wishes } => self.add(target, budget, &wishes),
+            Step::Claim(index, agent) => self.claim(index, agent),
+            Step::Complete(index, failed) => self.complete(index, failed),
+            Step::Release(index) => {
+                if let Some(id) = self.pick_task(index) {
+                    self.call(|queue, now| queue.release(id, None, now).unwrap_or_default());
+                }
+            }
+            Step::Pause(index) => {
+                let pause = Pause { by: "p".to_owned(), why: String::new(), since: self.now };
+                self.call(|queue, _| queue.pause(scope(index), pause).1);
+            }
+            Step::Resume(index) => {
+                self.call(|queue, now| queue.resume(scope(index), "p", now).1);
+            }
+            Step::Costs(index, cost) => {
+                let (name, instance) = &self.instances[self.pick(index)];
+                if let (name, Some(attempt), true) = (name.clone(), instance.alive, instance.connection.is_some()) {
+                    self.call(|queue, now| queue.costs(&name, attempt, Usd(cost), now));
+                }
+            }
             Step::Cancel(index) => self.cancel(index),
             Step::Retry(index) => {
                 if let Some(task) = self.pick_task(index).and_then(|id| self.tasks.get(&id)).filter(|task| task.state.is_final()).cloned() {
                     let id = task.id;
-                    if self.call(|queue, _| queue.retry(task)) {
+                    if self.call(|queue, now| queue.retry(task, now)) {
                         self.cancelled.remove(&id);
+                        self.completed.remove(&id);
                     }
                 }
             }
             Step::Pass(seconds) => {
                 self.now += SignedDuration::from_secs(seconds);
+                self.latest = self.latest.max(self.now);
                 if self.call(|queue, now| queue.tick(now))
                     && let Some(queue) = &self.queue
                 {
@@ -174,6 +247,7 @@ impl World {
             Step::ToRunner(index) => self.runner_hears(self.pick(index)),
             Step::Finish(index, ended, cost) => self.finish(self.pick(index), ended, cost),
             Step::UnitEvent => self.unit_event(),
+            Step::SetLimit(granted) => self.set_limit(granted),
             Step::CrashDaemon => self.crash(),
             Step::StartDaemon => self.start_daemon(),
             Step::Trouble(trouble) => self.trouble = Some(trouble),
@@ -184,6 +258,11 @@ impl World {
     /// One call of the daemon's: the queue decides, the store commits, then the rest is done. `true` if it was committed.
     fn call(&mut self, decide: impl FnOnce(&mut Queue, Timestamp) -> Vec<Effect>) -> bool {
         let Some(queue) = &mut self.queue else { return false };
+        // As the engine does: what bounds those whose limits may have to be raised is looked at before.
+        for (name, _) in &self.instances {
+            let max = self.limits.get(name).copied().unwrap_or(LIMIT);
+            queue.memory_bounds(name, Some(Bounds { max: Some(max), ..Bounds::default() }));
+        }
         let effects = decide(queue, self.now);
         let holds = queue.holds().map(|(account, until)| (account.to_owned(), until)).collect();
         let trouble = self.trouble.take();
@@ -192,6 +271,9 @@ impl World {
             return false;
         }
         self.holds = holds;
+        if let Some(queue) = &mut self.queue {
+            queue.committed();
+        }
         for effect in &effects {
             if let Effect::Save(change) = effect {
                 self.save(change);
@@ -203,7 +285,7 @@ impl World {
         }
         for effect in effects {
             match effect {
-                Effect::Save(_) => {}
+                Effect::Save(_) | Effect::Tell { .. } => {}
                 Effect::Run { placement, resume } => {
                     let task = &self.tasks[&placement.attempt.task];
                     assert_eq!(task.state.placement(), Some(&placement), "committed before it is acted on");
@@ -214,6 +296,10 @@ impl World {
                 }
                 Effect::Ended { attempt, .. } | Effect::Used { attempt, .. } => {
                     assert!(self.attempts[&attempt].1.is_some(), "{attempt} is counted and not saved")
+                }
+                Effect::Limit { instance, raise, back } => {
+                    assert_eq!(self.raises.get(&instance), Some(&raise), "what the limit was is on disk before it changes");
+                    self.orders.push_back((instance, raise, back));
                 }
                 Effect::End { instance, attempt } => self.tell(&instance, FromDaemon::End(attempt)),
             }
@@ -226,11 +312,15 @@ impl World {
             Change::Task(task) => {
                 let stored = self.tasks.get_mut(&task.id).expect("a change of a task that is stored");
                 let cost = stored.cost;
+                if matches!(task.state, TaskState::Failed(_) | TaskState::Cancelled) {
+                    self.failed.insert(task.id);
+                }
                 *stored = Task { cost, ..(**task).clone() };
             }
             Change::Attempt(placement) => {
                 assert!(!self.attempts.contains_key(&placement.attempt), "{placement:?} was given away before");
                 self.attempts.insert(placement.attempt, (placement.clone(), None));
+                self.check_start(placement);
             }
             Change::Report(attempt, instance, report) => {
                 assert_eq!(self.attempts[attempt].0.instance, *instance);
@@ -238,6 +328,21 @@ impl World {
                 let cost = self.attempts.range(all_of(attempt.task)).filter_map(|(_, (_, report))| report.as_ref()).map(|report| report.agent.cost.0).sum();
                 self.tasks.get_mut(&attempt.task).expect("a report on a task that is stored").cost = Usd(cost);
             }
+            Change::Pause(scope, Some(pause)) => {
+                self.pauses.insert(scope.clone(), pause.clone());
+            }
+            Change::Pause(scope, None) => {
+                self.pauses.remove(scope);
+            }
+            Change::Raise(instance, Some(raise)) => {
+                assert_eq!(raise.max, LIMIT, "what an instance gets back is its own limit");
+                self.raises.insert(instance.clone(), raise.clone());
+            }
+            Change::Raise(instance, None) => {
+                assert_eq!(self.limits.get(instance), None, "{instance} has its own limit again");
+                self.raises.remove(instance);
+            }
+            Change::Spend(day, instance, cost) => self.spent.push(Spent { day: *day, instance: instance.clone(), cost: *cost }),
         }
     }
 
@@ -245,255 +350,31 @@ impl World {
         let found = self.instances.iter_mut().find(|(name, _)| name == instance).expect("an instance");
         found.1.connection.as_mut().expect("the queue speaks to connected runners alone").to_runner.push_back(message);
     }
+}
 
-    fn add(&mut self, target: Option<usize>, budget: Option<u64>) {
-        let target = target.map_or(Target::Any, |index| Target::Instance(self.instances[self.pick(index)].0.clone()));
-        let id = TaskId(self.tasks.len() as i64 + 1);
-        let state = TaskState::Pending { not_before: None };
-        let kind = TaskType::default();
-        let (created, budget) = (self.now, budget.map(Usd));
-        let task = Task { id, target, kind, created, state, attempts: 0, failures: 0, home: None, cost: Usd(0), budget, cancelling: false };
-        if self.queue.is_some() {
-            // The store gives the number, so the task is stored before the queue has it.
-            self.tasks.insert(id, task.clone());
-            self.call(|queue, _| queue.added(task));
-        }
+/// What the instances bring, and how much may run at once.
+fn rules() -> Rules {
+    let special = |name: &str| {
+        let specialties = if name == "c" { BTreeSet::new() } else { [label("s")].into() };
+        let day = (name == "b").then_some(Usd(20));
+        Member { specialties, repository: (name != "a").then(|| label("r")), budget: Budget { total: None, day }, ..Member::default() }
+    };
+    Rules {
+        size_classes: vec![LIMIT, 2 * LIMIT],
+        members: ["a", "b", "c"].map(|text| (name(text), special(text))).into(),
+        groups: [(label("g"), 1)].into(),
+        repositories: [(label("r"), 1)].into(),
+        ..Rules::default()
     }
+}
 
-    fn cancel(&mut self, index: usize) {
-        let Some(id) = self.pick_task(index) else { return };
-        let live = !self.tasks[&id].state.is_final();
-        let mut accepted = false;
-        let committed = self.call(|queue, now| {
-            let (answer, effects) = queue.cancel(id, now);
-            accepted = answer;
-            effects
-        });
-        if committed {
-            assert_eq!(accepted, live);
-        }
-        if committed && live {
-            self.cancelled.insert(id);
-        }
-    }
+fn label(text: &str) -> Label {
+    text.parse().expect("a label")
+}
 
-    fn start_unit(&mut self, index: usize, knows: bool) {
-        self.reap(index);
-        let instance = &mut self.instances[index].1;
-        if instance.invocation.is_some() {
-            return;
-        }
-        self.invocations += 1;
-        instance.invocation = InvocationId::from_bytes(&[self.invocations; 16]);
-        instance.draining = false;
-        // A new runner reports what its predecessor left unfinished, unless it lost its records.
-        let spooled = |attempt: &AttemptId| instance.spool.iter().any(|(_, event)| matches!(event, Event::Finished(other, _) if other == attempt));
-        let unfinished: Vec<AttemptId> = instance.accepted.iter().filter(|a| !self.truth.contains_key(a) && !spooled(a)).copied().collect();
-        if knows {
-            for attempt in unfinished {
-                let report = unseen(Ended::Failed { reason: Reason::Lost, transient: true }, "found by the next runner", self.now);
-                self.truth.insert(attempt, report.clone());
-                instance.say(Event::Finished(attempt, Box::new(report)));
-            }
-        }
-    }
-
-    /// The kernel and systemd see to it that nothing of an invocation is left before it is over.
-    fn reap(&mut self, index: usize) {
-        let (name, instance) = &mut self.instances[index];
-        if let Some(invocation) = instance.orphaned.take() {
-            instance.alive = None;
-            self.unit_events.push_back((name.clone(), invocation, false));
-        }
-    }
-
-    /// The first half of an orderly stop: the runner says that it takes nothing more.
-    fn drain(&mut self, index: usize) {
-        let instance = &mut self.instances[index].1;
-        if instance.invocation.is_some() && !instance.draining {
-            instance.draining = true;
-            if let Some(connection) = &mut instance.connection {
-                connection.to_daemon.push_back(FromRunner::Draining);
-            }
-        }
-    }
-
-    fn stop_unit(&mut self, index: usize) {
-        self.finish(index, Ended::Interrupted, 1);
-        let (name, instance) = &mut self.instances[index];
-        let Some(invocation) = instance.invocation.take() else { return };
-        self.unit_events.push_back((name.clone(), invocation, true));
-        self.disconnect(index);
-    }
-
-    fn kill_runner(&mut self, index: usize) {
-        let instance = &mut self.instances[index].1;
-        if let Some(invocation) = instance.invocation.take() {
-            instance.orphaned = Some(invocation);
-            self.disconnect(index);
-        }
-    }
-
-    fn connect(&mut self, index: usize) {
-        let instance = &mut self.instances[index].1;
-        if self.queue.is_none() || instance.invocation.is_none() || instance.connection.is_some() {
-            return;
-        }
-        let mut connection = Connection::default();
-        connection.to_daemon.push_back(FromRunner::Hello { current: instance.alive, spooled: instance.spool.len() });
-        connection.to_daemon.extend(instance.spool.iter().map(|(seq, event)| FromRunner::Event(*seq, event.clone())));
-        if instance.draining {
-            connection.to_daemon.push_back(FromRunner::Draining);
-        }
-        instance.connection = Some(connection);
-    }
-
-    /// What was under way in the connection is lost.
-    fn disconnect(&mut self, index: usize) {
-        let (name, instance) = &mut self.instances[index];
-        let last = instance.invocation.clone().or(instance.orphaned.clone()).or(self.unit_events.back().map(|event| event.1.clone()));
-        if instance.connection.take().is_some()
-            && let (Some(queue), Some(invocation)) = (&mut self.queue, last)
-        {
-            queue.unlinked(name, &invocation);
-        }
-    }
-
-    fn daemon_hears(&mut self, index: usize) {
-        let account = ["x", "y"][index % 2];
-        let (name, instance) = &mut self.instances[index];
-        let name = name.clone();
-        let Some(invocation) = instance.invocation.clone() else { return };
-        let Some(connection) = &mut instance.connection else { return };
-        let mut seen = None;
-        match connection.to_daemon.pop_front() {
-            None => return,
-            Some(FromRunner::Hello { current, spooled }) => connection.greeting = Some((current, spooled)),
-            Some(FromRunner::Draining) => {
-                self.call(|queue, _| {
-                    queue.draining(&name);
-                    Vec::new()
-                });
-                return;
-            }
-            Some(FromRunner::Event(seq, event)) => {
-                if let Some((_, left)) = &mut connection.greeting {
-                    *left -= 1;
-                }
-                seen = Some((seq, event));
-            }
-        }
-        if let Some((seq, event)) = seen {
-            let committed = self.call(|queue, now| match &event {
-                Event::Started(attempt) => queue.started(&name, &invocation, *attempt),
-                Event::Finished(attempt, report) => queue.finished(&name, account, *attempt, report, now),
-            });
-            if committed && self.instances[index].1.connection.is_some() {
-                self.tell(&name, FromDaemon::Ack(seq));
-            }
-        }
-        let connection = &mut self.instances[index].1.connection;
-        if let Some(connection) = connection
-            && let Some((current, 0)) = connection.greeting
-        {
-            connection.greeting = None;
-            let hello = Hello { instance: name.clone(), invocation, account: account.to_owned(), current };
-            self.call(|queue, now| queue.linked(hello, now));
-        }
-    }
-
-    fn runner_hears(&mut self, index: usize) {
-        let instance = &mut self.instances[index].1;
-        let Some(message) = instance.connection.as_mut().and_then(|connection| connection.to_runner.pop_front()) else { return };
-        match message {
-            FromDaemon::Ack(seq) => instance.spool.retain(|(number, _)| *number > seq),
-            FromDaemon::End(attempt) if instance.alive == Some(attempt) => self.finish(index, Ended::Cancelled, 1),
-            FromDaemon::End(_) => {}
-            FromDaemon::Run(attempt) if instance.alive == Some(attempt) => {}
-            FromDaemon::Run(_) if instance.draining => {}
-            FromDaemon::Run(attempt) => {
-                assert_eq!(instance.alive, None, "an idle runner is given {attempt}");
-                assert!(instance.accepted.insert(attempt), "{attempt} is run twice");
-                instance.alive = Some(attempt);
-                instance.say(Event::Started(attempt));
-            }
-        }
-    }
-
-    fn finish(&mut self, index: usize, ended: Ended, cost: u64) {
-        let instance = &mut self.instances[index].1;
-        // Processes whose runner is dead end without anyone's word.
-        if instance.invocation.is_none() {
-            return;
-        }
-        let Some(attempt) = instance.alive.take() else { return };
-        let mut report = unseen(ended, "as it was", self.now);
-        report.agent.cost = Usd(cost);
-        self.truth.insert(attempt, report.clone());
-        instance.say(Event::Finished(attempt, Box::new(report)));
-    }
-
-    fn unit_event(&mut self) {
-        for index in 0..self.instances.len() {
-            self.reap(index);
-        }
-        if self.queue.is_some()
-            && let Some((name, invocation, orderly)) = self.unit_events.pop_front()
-        {
-            self.call(|queue, now| queue.invocation_over(&name, &invocation, orderly, "systemd says so", now));
-        }
-    }
-
-    fn crash(&mut self) {
-        self.queue = None;
-        self.unit_events.clear();
-        self.instances.iter_mut().for_each(|(_, instance)| instance.connection = None);
-    }
-
-    /// The daemon loads its store and looks at the units: what is placed in an invocation that is no more is over.
-    fn start_daemon(&mut self) {
-        if self.queue.is_some() {
-            return;
-        }
-        let live = self.tasks.values().filter(|task| !task.state.is_final()).cloned();
-        self.queue = Some(Queue::load(live, self.holds.clone()));
-        let placed: Vec<Placement> = self.tasks.values().filter_map(|task| task.state.placement()).cloned().collect();
-        for placement in placed {
-            let (_, instance) = self.instances.iter().find(|(name, _)| *name == placement.instance).expect("an instance");
-            if [&instance.invocation, &instance.orphaned].into_iter().flatten().all(|invocation| *invocation != placement.invocation) {
-                self.unit_events.push_back((placement.instance, placement.invocation, false));
-            }
-        }
-    }
-
-    /// Lets everything connect and time pass, until nothing is left to do.
-    pub(super) fn settle(&mut self) {
-        self.trouble = None;
-        for _ in 0..400 {
-            self.step(Step::StartDaemon);
-            for index in 0..self.instances.len() {
-                if self.instances[index].1.draining {
-                    self.step(Step::StopUnit(index));
-                }
-                self.step(Step::StartUnit(index, true));
-                self.step(Step::Connect(index));
-                while self.instances[index].1.connection.as_ref().is_some_and(|c| !c.to_daemon.is_empty() || !c.to_runner.is_empty()) {
-                    self.step(Step::ToDaemon(index));
-                    self.step(Step::ToRunner(index));
-                }
-                self.step(Step::Finish(index, Ended::Succeeded, 1));
-            }
-            while !self.unit_events.is_empty() {
-                self.step(Step::UnitEvent);
-            }
-            if self.tasks.values().all(|task| task.state.is_final()) {
-                return;
-            }
-            let wake = self.queue.as_ref().and_then(Queue::next_wake);
-            self.step(Step::Pass(wake.map_or(0, |wake| wake.duration_since(self.now).as_secs().max(0) + 1)));
-        }
-        panic!("these never end: {:#?}\n{:#?}", self.tasks.values().filter(|task| !task.state.is_final()).collect::<Vec<_>>(), self.instances);
-    }
+/// One of those that can be paused.
+fn scope(index: usize) -> Scope {
+    [Scope::All, Scope::Instance(name("a")), Scope::Group(label("g")), Scope::Account("x".to_owned())].into_iter().nth(index % 4).expect("one")
 }
 
 fn all_of(task: TaskId) -> std::ops::RangeInclusive<AttemptId> {

@@ -1,8 +1,8 @@
 //! The audit: rows are added within the transaction of what they tell of, read in pages, checked from end to end.
 
 use super::{Fault, SqliteStore, rows};
-use crate::core::audit::{Actor, Broken, Chain, Digest, Entry, TRIMMED, Trimmed};
-use crate::platform::store::{AuditCheck, AuditFilter, AuditRow, StoreError};
+use crate::core::audit::{Actor, AuditQuery, Broken, Chain, Digest, Entry, TRIMMED, Trimmed};
+use crate::platform::store::{AuditCheck, AuditRow, StoreError};
 use jiff::Timestamp;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
@@ -79,7 +79,7 @@ pub(super) async fn append(connection: &mut SqliteConnection, chain: &mut Chain,
 }
 
 /// The query of a page. It follows the task's index, or the numbers from one end until the page is full.
-pub(super) fn page(filter: &AuditFilter) -> QueryBuilder<Sqlite> {
+pub(super) fn page(filter: &AuditQuery) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(SELECT);
     let (from, to) = (filter.after.unwrap_or(0), filter.before.unwrap_or(i64::MAX));
     query.push(" WHERE seq > ").push_bind(from).push(" AND seq < ").push_bind(to);
@@ -111,7 +111,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
+    pub async fn audit(&self, filter: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
         let found: Result<Vec<Row>, Fault> = page(filter).build_query_as().fetch_all(&self.readers).await.map_err(Fault::from);
         let row = |row: Row| {
             let (seq, entry, hash) = row.parts();

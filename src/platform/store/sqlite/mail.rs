@@ -3,7 +3,7 @@
 use super::{Fault, SqliteStore, rows};
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
 use crate::core::message::{Change, Draft, Help, Letter, Message, MessageId, Post, Progress};
-use crate::platform::store::{MessageFilter, StoreError, StoredLetter, StoredMessage};
+use crate::platform::store::{StoreError, StoredLetter, StoredMessage};
 use jiff::Timestamp;
 use sqlx::{FromRow, SqliteConnection};
 use std::collections::BTreeMap;
@@ -182,7 +182,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn messages(&self, filter: &MessageFilter) -> Result<Vec<StoredMessage>, StoreError> {
+    pub async fn messages(&self, filter: &crate::core::message::MessageQuery) -> Result<Vec<StoredMessage>, StoreError> {
         let sql = if filter.instance.is_some() { PAGE_OF_INSTANCE } else { PAGE };
         let rows: Result<Vec<MessageRow>, Fault> = sqlx::query_as(sql)
             .bind(filter.before.map_or(i64::MAX, |id| id.0))

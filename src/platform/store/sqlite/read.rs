@@ -4,6 +4,7 @@ use super::rows::{self, AttemptRow, EventRow, MarkRow, StoredTaskRow, TaskRow};
 use super::{Fault, SqliteStore};
 use crate::core::ids::{InstanceName, SessionId, TaskId};
 use crate::core::instance::Mark;
+use crate::core::label::Label;
 use crate::core::task::Task;
 use crate::core::usage::Usd;
 use crate::platform::store::{StoreError, StoredAttempt, StoredEvent, StoredTask, StoredWorktree, TaskFilter};
@@ -13,7 +14,16 @@ use std::collections::BTreeMap;
 /// The columns of a [`TaskRow`].
 macro_rules! task_columns {
     () => {
-        "id, instance, kind, budget, created, state, not_before, reason, cancelling, attempts, failures, home, cost, placed_on, placed_in, placed_number"
+        "id, instance, kind, budget, created, state, not_before, reason, cancelling, attempts, failures, home, cost, placed_on, placed_in, placed_number, \
+         priority, task_group, team, role, specialty, labels, terms.repository AS term_repository, terms.branch AS term_branch, after_failed, start_after, terms.files AS term_files, \
+         (SELECT group_concat(needs) FROM dependencies WHERE task = tasks.id) AS needs, claimed_by, claimed, agent, agent_in, note, memory"
+    };
+}
+
+/// Where they come from.
+macro_rules! from_tasks {
+    () => {
+        " FROM tasks LEFT JOIN terms ON terms.task = tasks.id LEFT JOIN claims ON claims.task = tasks.id LEFT JOIN standings ON standings.task = tasks.id "
     };
 }
 
@@ -30,7 +40,8 @@ macro_rules! select_tasks {
             ", title, ",
             $long,
             ", timeout, max_turns, finished, \
-             (SELECT detail FROM attempts WHERE task = tasks.id ORDER BY number DESC LIMIT 1) AS detail FROM tasks ",
+             (SELECT detail FROM attempts WHERE task = tasks.id ORDER BY number DESC LIMIT 1) AS detail",
+            from_tasks!(),
             $rest
         )
     };
@@ -49,12 +60,21 @@ macro_rules! select_of_instance {
     };
 }
 
-pub(super) const LIVE: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE finished IS NULL ORDER BY id");
+pub(super) const LIVE: &str = concat!("SELECT ", task_columns!(), from_tasks!(), "WHERE finished IS NULL ORDER BY id");
 /// Pages of tasks below ?1, at most ?2, on instance ?3, in state ?4.
 pub(super) const PAGE: &str = select_tasks!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
-pub(super) const PAGE_IN_STATE: &str = select_tasks!("WHERE state = ?4 AND id < ?1 ORDER BY id DESC LIMIT ?2");
+pub(super) const PAGE_IN_STATE: &str = select_tasks!("WHERE state = ?4 AND claimed_by IS NULL AND id < ?1 ORDER BY id DESC LIMIT ?2");
+pub(super) const PAGE_OF_CLAIMED: &str =
+    select_tasks!("WHERE id IN (SELECT task FROM claims WHERE task < ?1 ORDER BY task DESC LIMIT ?2) ORDER BY id DESC LIMIT ?2");
 pub(super) const PAGE_OF_INSTANCE: &str = select_of_instance!("");
-pub(super) const PAGE_OF_INSTANCE_IN_STATE: &str = select_of_instance!("AND state = ?4");
+pub(super) const PAGE_OF_INSTANCE_IN_STATE: &str = select_of_instance!("AND state = ?4 AND id NOT IN (SELECT task FROM claims)");
+pub(super) const PAGE_OF_INSTANCE_CLAIMED: &str = select_of_instance!("AND id IN (SELECT task FROM claims)");
+/// The same of group ?5; in whatever state, or in state ?4 alone.
+pub(super) const PAGE_OF_GROUP: &str = select_tasks!(
+    "WHERE id IN (SELECT t.task FROM terms t JOIN tasks s ON s.id = t.task LEFT JOIN claims c ON c.task = t.task WHERE t.task_group = ?5 AND t.task < ?1 \
+     AND (?4 IS NULL OR iif(c.task IS NULL, s.state, 'claimed') = ?4) AND (?3 IS NULL OR s.instance = ?3 OR s.placed_on = ?3) \
+     ORDER BY t.task DESC LIMIT ?2) ORDER BY id DESC LIMIT ?2"
+);
 pub(super) const SPENT: &str = "SELECT instance, sum(cost) FROM attempts WHERE finished >= ?1 AND cost > 0 GROUP BY instance";
 pub(super) const HISTORY: &str = "SELECT id, at, kind, instance, task, message, cause FROM events \
      WHERE instance = ?1 AND (kind LIKE 'instance-%' OR kind LIKE 'limits-%') ORDER BY id DESC LIMIT ?2";
@@ -95,10 +115,14 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be read.
     pub async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<StoredTask>, StoreError> {
+        let claimed = filter.state.as_deref() == Some("claimed");
         let sql = match (&filter.instance, &filter.state) {
+            _ if filter.group.is_some() => PAGE_OF_GROUP,
             (None, None) => PAGE,
+            (None, Some(_)) if claimed => PAGE_OF_CLAIMED,
             (None, Some(_)) => PAGE_IN_STATE,
             (Some(_), None) => PAGE_OF_INSTANCE,
+            (Some(_), Some(_)) if claimed => PAGE_OF_INSTANCE_CLAIMED,
             (Some(_), Some(_)) => PAGE_OF_INSTANCE_IN_STATE,
         };
         let rows: Result<Vec<StoredTaskRow>, Fault> = sqlx::query_as(sql)
@@ -106,6 +130,7 @@ impl SqliteStore {
             .bind(filter.limit)
             .bind(filter.instance.as_ref().map(InstanceName::as_str))
             .bind(&filter.state)
+            .bind(filter.group.as_ref().map(Label::as_str))
             .fetch_all(&self.readers)
             .await
             .map_err(Fault::from);
@@ -158,7 +183,8 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be read.
     pub async fn task_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = "SELECT state, count(*) FROM tasks GROUP BY state";
+        let sql = "SELECT state, count(*) - iif(state = 'pending', (SELECT count(*) FROM claims), 0) FROM tasks GROUP BY state \
+                   UNION ALL SELECT 'claimed', count(*) FROM claims";
         let rows: Result<Vec<(String, i64)>, Fault> = sqlx::query_as(sql).fetch_all(&self.readers).await.map_err(Fault::from);
         let rows = rows.map_err(self.at("count tasks"))?;
         Ok(rows.into_iter().map(|(state, count)| (state, u64::try_from(count).unwrap_or_default())).collect())
@@ -221,6 +247,6 @@ impl SqliteStore {
 }
 
 /// From rows to what they mean.
-fn domain<R, T: TryFrom<R, Error = Fault>>(rows: Vec<R>) -> Result<Vec<T>, Fault> {
+pub(super) fn domain<R, T: TryFrom<R, Error = Fault>>(rows: Vec<R>) -> Result<Vec<T>, Fault> {
     rows.into_iter().map(T::try_from).collect()
 }

@@ -1,16 +1,19 @@
 //! Rows as they stand in the file, and the way from them to the domain.
 
 use super::Fault;
+use super::queue_rows::TermsRow;
 use crate::core::attempt::{Ended, Exit, Report};
 use crate::core::ids::{AttemptId, InstanceName, SessionId, TaskId};
 use crate::core::instance::{ActiveState, ExitCause, Mark};
-use crate::core::task::{Placement, Target, Task, TaskSpec, TaskState};
+use crate::core::task::{Claim, Placement, Target, Task, TaskSpec, TaskState};
+use crate::core::terms::Terms;
 use crate::core::usage::{AgentUsage, KernelUsage, Usd};
 use crate::platform::store::{StoredAttempt, StoredEvent, StoredTask};
 use jiff::Timestamp;
 use sqlx::FromRow;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// SQLite's integers are signed; what does not fit is cut to the greatest.
@@ -55,10 +58,13 @@ impl<'a> TaskColumns<'a> {
             | TaskState::Running(_)
             | TaskState::Verifying(_)
             | TaskState::Publishing(_)
+            | TaskState::Claimed(_)
             | TaskState::Succeeded
             | TaskState::Cancelled => (None, None),
         };
-        Self { state: state.name(), not_before, reason, placement: state.placement() }
+        // A claimed one has a row in `claims`, and is pending as far as this table goes.
+        let name = if matches!(state, TaskState::Claimed(_)) { "pending" } else { state.name() };
+        Self { state: name, not_before, reason, placement: state.placement() }
     }
 }
 
@@ -81,9 +87,26 @@ pub(super) struct TaskRow {
     placed_on: Option<String>,
     placed_in: Option<String>,
     placed_number: Option<u32>,
+    #[sqlx(flatten)]
+    terms: TermsRow,
+    claimed_by: Option<String>,
+    claimed: Option<i64>,
+    agent: Option<String>,
+    agent_in: Option<String>,
+    note: Option<String>,
+    memory: Option<i64>,
 }
 
 impl TaskRow {
+    fn claim(&self) -> Result<Option<Claim>, Fault> {
+        let Some(by) = self.claimed_by.clone() else { return Ok(None) };
+        let agent = match self.agent.as_deref().zip(self.agent_in.as_deref()) {
+            Some((name, invocation)) => Some((parse("agent", name)?, parse("agent_in", invocation)?)),
+            None => None,
+        };
+        Ok(Some(Claim { by, since: time("claimed", self.claimed.ok_or_else(|| missing("claimed"))?)?, agent }))
+    }
+
     fn placement(&self) -> Result<Placement, Fault> {
         let number = self.placed_number.ok_or_else(|| missing("placed_number"))?;
         Ok(Placement {
@@ -94,6 +117,9 @@ impl TaskRow {
     }
 
     fn state(&self) -> Result<TaskState, Fault> {
+        if let Some(claim) = self.claim()? {
+            return Ok(TaskState::Claimed(claim));
+        }
         Ok(match self.state.as_str() {
             "pending" => TaskState::Pending { not_before: self.not_before.map(|at| time("not_before", at)).transpose()? },
             "assigned" => TaskState::Assigned(self.placement()?),
@@ -127,6 +153,9 @@ impl TryFrom<TaskRow> for Task {
             cost: Usd(natural(row.cost)),
             budget: row.budget.map(|budget| Usd(natural(budget))),
             cancelling: row.cancelling,
+            terms: Arc::new(Terms::try_from(row.terms)?),
+            note: row.note.unwrap_or_default(),
+            memory: row.memory.map(natural),
         })
     }
 }
@@ -159,6 +188,7 @@ impl TryFrom<StoredTaskRow> for StoredTask {
             budget: task.budget,
             max_turns: row.max_turns,
             schema: row.schema.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| Fault::Row(format!("schema: {error}")))?,
+            terms: task.terms.clone(),
         };
         let finished = row.finished.map(|at| time("finished", at)).transpose()?;
         Ok(Self { task, spec, detail: row.detail.unwrap_or_default(), finished })

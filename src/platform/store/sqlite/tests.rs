@@ -2,7 +2,7 @@
 
 mod audit;
 
-use super::{SqliteStore, read};
+use super::{SqliteStore, queue, read};
 use crate::core::ids::TaskId;
 use crate::platform::store::contract::{self, adding};
 use crate::platform::store::{Batch, StoreError, StoredWorktree};
@@ -36,6 +36,7 @@ contract!(
     lists_are_filtered_and_paged_newest_first,
     pruning_takes_what_is_over_and_nothing_else,
     events_are_read_onwards_and_history_backwards,
+    what_the_queue_keeps_beside_its_tasks_survives_a_restart,
     locks_come_back_as_they_were_and_their_numbers_never,
     ten_thousand_tasks,
 );
@@ -259,6 +260,10 @@ async fn every_list_follows_an_index() {
         (read::LIVE, "tasks_live"),
         (read::PAGE, "INTEGER PRIMARY KEY"),
         (read::PAGE_IN_STATE, "tasks_by_state"),
+        (read::PAGE_OF_CLAIMED, "claims"),
+        (read::PAGE_OF_INSTANCE_CLAIMED, "tasks_for_instance"),
+        (read::PAGE_OF_GROUP, "terms_of_group"),
+        (queue::LAST_PEAKS, "attempts_by_peak"),
         (read::PAGE_OF_INSTANCE, "tasks_on_instance"),
         (read::PAGE_OF_INSTANCE_IN_STATE, "tasks_for_instance"),
         (read::HISTORY, "events_of_instance"),

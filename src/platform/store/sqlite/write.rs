@@ -1,7 +1,7 @@
 //! Writing: batches and pruning, each one transaction.
 
 use super::rows::{self, TaskColumns};
-use super::{Fault, SqliteStore, audit, mail};
+use super::{Fault, SqliteStore, audit, mail, queue};
 use crate::core::attempt::{Ended, Exit, Report};
 use crate::core::audit::Chain;
 use crate::core::ids::{AttemptId, InstanceName, InvocationId, SessionId, TaskId};
@@ -44,7 +44,7 @@ impl SqliteStore {
         self.commit_with(batch, |_| Batch::default()).await
     }
 
-    /// Removes tasks that ended, messages that were sent and events that happened before that time; answers how many of all went.
+    /// Removes tasks and plans that ended, messages that were sent and events that happened before that time; answers how many of all went.
     ///
     /// Usage limits that were over by then go too. Counts of restarts stay.
     ///
@@ -55,9 +55,10 @@ impl SqliteStore {
         let work = async |connection: &mut SqliteConnection| {
             sqlx::query("DELETE FROM holds WHERE until < ?1").bind(before).execute(&mut *connection).await?;
             let tasks = sqlx::query("DELETE FROM tasks WHERE finished IS NOT NULL AND finished < ?1").bind(before).execute(&mut *connection).await?;
+            let plans = sqlx::query("DELETE FROM plans WHERE finished < ?1").bind(before).execute(&mut *connection).await?;
             let messages = sqlx::query("DELETE FROM messages WHERE at < ?1").bind(before).execute(&mut *connection).await?;
             let events = sqlx::query("DELETE FROM events WHERE at < ?1").bind(before).execute(connection).await?;
-            Ok(tasks.rows_affected() + messages.rows_affected() + events.rows_affected())
+            Ok(tasks.rows_affected() + plans.rows_affected() + messages.rows_affected() + events.rows_affected())
         };
         self.transaction(work).await.map_err(self.at("prune"))
     }
@@ -93,11 +94,19 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     for (spec, created) in &batch.add {
         added.push(insert_task(connection, spec, *created).await?);
     }
+    for (later, earlier) in &batch.links {
+        if let (Some(later), Some(earlier)) = (added.get(*later), added.get(*earlier)) {
+            queue::insert_dependency(connection, *later, *earlier).await?;
+        }
+    }
     for change in &batch.changes {
         match change {
             Change::Task(task) => update_task(connection, task, now).await?,
             Change::Attempt(placement) => insert_attempt(connection, placement, now).await?,
             Change::Report(attempt, instance, report) => write_report(connection, *attempt, instance, report).await?,
+            Change::Pause(scope, pause) => queue::write_pause(connection, scope, pause.as_ref()).await?,
+            Change::Raise(instance, raise) => queue::write_raise(connection, instance, raise.as_ref()).await?,
+            Change::Spend(day, instance, cost) => queue::write_spend(connection, *day, instance, *cost).await?,
         }
     }
     for (attempt, at, session) in &batch.begun {
@@ -109,6 +118,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     }
     for (name, mark) in &batch.marks {
         write_mark(connection, name, mark.as_ref()).await?;
+    }
+    for change in &batch.schedules {
+        queue::write_schedule(connection, change, &added).await?;
     }
     for (name, worktree) in &batch.worktrees {
         write_worktree(connection, name, worktree.as_ref()).await?;
@@ -122,6 +134,9 @@ async fn apply(connection: &mut SqliteConnection, batch: &Batch, chain: &mut Cha
     for change in &batch.mail {
         mail::write(connection, change, now).await?;
     }
+    for change in &batch.plans {
+        super::plans::write(connection, change).await?;
+    }
     audit::append(connection, chain, &batch.audit).await?;
     Ok(added)
 }
@@ -131,7 +146,8 @@ async fn insert_task(connection: &mut SqliteConnection, spec: &TaskSpec, created
         Target::Any => None,
         Target::Instance(name) => Some(name.as_str()),
     };
-    let sql = "INSERT INTO tasks (instance, kind, title, timeout, budget, max_turns, created, state, prompt, schema) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?9)";
+    let sql = "INSERT INTO tasks (instance, kind, title, timeout, budget, max_turns, created, state, prompt, not_before, schema) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?9, ?10)";
     let done = sqlx::query(sql)
         .bind(instance)
         .bind(spec.kind.as_str())
@@ -141,10 +157,13 @@ async fn insert_task(connection: &mut SqliteConnection, spec: &TaskSpec, created
         .bind(spec.max_turns)
         .bind(created.as_microsecond())
         .bind(&spec.prompt)
+        .bind(spec.terms.not_before.map(Timestamp::as_microsecond))
         .bind(spec.schema.as_ref().map(ToString::to_string))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(TaskId(done.last_insert_rowid()))
+    let id = TaskId(done.last_insert_rowid());
+    queue::insert_terms(connection, id, &spec.terms).await?;
+    Ok(id)
 }
 
 /// Writes what changes of a task, except its cost: that is the sum over its reports. Its placement stays as the last one.
@@ -167,12 +186,12 @@ async fn update_task(connection: &mut SqliteConnection, task: &Task, now: Timest
         .bind(placement.map(|placement| placement.instance.as_str()))
         .bind(placement.map(|placement| placement.invocation.as_str()))
         .bind(placement.map(|placement| placement.attempt.number))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
     if done.rows_affected() == 0 {
         return Err(Fault::Refused(format!("there is no task {}", task.id)));
     }
-    Ok(())
+    queue::update_beside(connection, task).await
 }
 
 async fn insert_attempt(connection: &mut SqliteConnection, placement: &Placement, now: Timestamp) -> Result<(), Fault> {

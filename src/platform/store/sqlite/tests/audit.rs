@@ -1,11 +1,12 @@
 //! The audit as it is stored: in the transaction of what it tells of, and whatever is done to the file shows.
 
 use super::open;
+use crate::core::audit::AuditQuery;
 use crate::core::audit::{Actor, Broken, Chain, Entry, TRIMMED, Who};
 use crate::core::ids::TaskId;
+use crate::platform::store::Batch;
 use crate::platform::store::contract::{adding, at, changing, name};
 use crate::platform::store::sqlite::{SqliteStore, audit};
-use crate::platform::store::{AuditFilter, Batch};
 use sqlx::Row;
 use tempfile::TempDir;
 
@@ -26,8 +27,8 @@ async fn with(count: i64) -> (TempDir, SqliteStore) {
     (directory, store)
 }
 
-async fn whats(store: &SqliteStore, filter: AuditFilter) -> Vec<String> {
-    let found = store.audit(&AuditFilter { limit: 100, ..filter }).await.expect("read");
+async fn whats(store: &SqliteStore, filter: AuditQuery) -> Vec<String> {
+    let found = store.audit(&AuditQuery { limit: 100, ..filter }).await.expect("read");
     found.into_iter().map(|row| row.entry.what).collect()
 }
 
@@ -47,7 +48,7 @@ async fn rows_are_stored_with_what_they_tell_of_or_not_at_all() {
     let both = store.commit_with(&Batch { audit: vec![row("a", 4)], ..adding(&["x"]) }, |_| rows(vec![row("b", 5), row("c", 6)])).await;
     assert_eq!(both.expect("stored"), [TaskId(1)]);
     let expected = ["w1", "w2", "a", "b", "c"];
-    let all = AuditFilter { after: Some(0), ..AuditFilter::default() };
+    let all = AuditQuery { after: Some(0), ..AuditQuery::default() };
     assert_eq!(whats(&store, all.clone()).await, expected);
     let head = store.audit_head().await.expect("read");
     assert_eq!((head.seq, *store.audit_heads().borrow()), (5, head));
@@ -107,7 +108,7 @@ async fn the_oldest_rows_go_by_age_and_by_number_and_the_rest_still_fits() {
     assert_eq!(store.trim_audit(at(6), 100).await.expect("trimmed"), 5, "those of before the sixth second");
     assert_eq!(store.trim_audit(at(6), 100).await.expect("nothing to do"), 0);
     assert_eq!(store.trim_audit(at(0), 10).await.expect("trimmed"), 7, "21 rows, and the one that tells of it");
-    let left = whats(&store, AuditFilter { after: Some(0), ..AuditFilter::default() }).await;
+    let left = whats(&store, AuditQuery { after: Some(0), ..AuditQuery::default() }).await;
     assert_eq!((left.len(), left.first().map(String::as_str), left.last().map(String::as_str)), (10, Some("w13"), Some(TRIMMED)));
     let check = store.check_audit(Some(early)).await.expect("checked");
     assert_eq!((check.broken, check.first, check.rows, check.head_compared), (vec![], 13, 10, true));
@@ -130,35 +131,35 @@ async fn lists_are_filtered_and_paged_both_ways() {
     let (a, b) = (name("a"), name("b"));
     let agent = Actor::runner(a.clone()).did("y", at(4)).of_task(Some(TaskId(2))).of_instance(Some(&b)).of("lock x");
     store.commit(&rows(vec![row("x", 1).of_instance(Some(&a)), row("y", 2).of_task(Some(TaskId(1))), row("z", 3), agent])).await.expect("stored");
-    let all = AuditFilter::default;
+    let all = AuditQuery::default;
     for (filter, expected) in [
         (all(), vec!["y", "z", "y", "x"]),
-        (AuditFilter { after: Some(1), ..all() }, vec!["y", "z", "y"]),
-        (AuditFilter { before: Some(3), ..all() }, vec!["y", "x"]),
-        (AuditFilter { instance: Some(a), ..all() }, vec!["x"]),
-        (AuditFilter { task: Some(TaskId(2)), ..all() }, vec!["y"]),
-        (AuditFilter { who: Some("runner:a".into()), ..all() }, vec!["y"]),
-        (AuditFilter { what: Some("y".into()), ..all() }, vec!["y", "y"]),
-        (AuditFilter { since: Some(at(2)), until: Some(at(4)), ..all() }, vec!["z", "y"]),
+        (AuditQuery { after: Some(1), ..all() }, vec!["y", "z", "y"]),
+        (AuditQuery { before: Some(3), ..all() }, vec!["y", "x"]),
+        (AuditQuery { instance: Some(a), ..all() }, vec!["x"]),
+        (AuditQuery { task: Some(TaskId(2)), ..all() }, vec!["y"]),
+        (AuditQuery { who: Some("runner:a".into()), ..all() }, vec!["y"]),
+        (AuditQuery { what: Some("y".into()), ..all() }, vec!["y", "y"]),
+        (AuditQuery { since: Some(at(2)), until: Some(at(4)), ..all() }, vec!["z", "y"]),
     ] {
         assert_eq!(whats(&store, filter.clone()).await, expected, "{filter:?}");
     }
-    let read = store.audit(&AuditFilter { task: Some(TaskId(2)), limit: 1, ..all() }).await.expect("read").remove(0);
+    let read = store.audit(&AuditQuery { task: Some(TaskId(2)), limit: 1, ..all() }).await.expect("read").remove(0);
     assert_eq!((read.seq, read.entry.subject.as_deref(), read.entry.instance.as_deref()), (4, Some("lock x"), Some("b")));
 }
 
 #[tokio::test]
 async fn every_page_follows_an_index() {
     let (_directory, store) = with(0).await;
-    let all = AuditFilter { limit: 10, ..AuditFilter::default() };
+    let all = AuditQuery { limit: 10, ..AuditQuery::default() };
     for (filter, index) in [
         (all.clone(), "INTEGER PRIMARY KEY"),
-        (AuditFilter { after: Some(5), ..all.clone() }, "INTEGER PRIMARY KEY"),
-        (AuditFilter { since: Some(at(1)), until: Some(at(2)), ..all.clone() }, "INTEGER PRIMARY KEY"),
-        (AuditFilter { instance: Some(name("a")), before: Some(9), ..all.clone() }, "INTEGER PRIMARY KEY"),
-        (AuditFilter { task: Some(TaskId(1)), after: Some(9), ..all.clone() }, "audit_of_task"),
-        (AuditFilter { who: Some("token".into()), ..all.clone() }, "INTEGER PRIMARY KEY"),
-        (AuditFilter { what: Some("x".into()), ..all.clone() }, "INTEGER PRIMARY KEY"),
+        (AuditQuery { after: Some(5), ..all.clone() }, "INTEGER PRIMARY KEY"),
+        (AuditQuery { since: Some(at(1)), until: Some(at(2)), ..all.clone() }, "INTEGER PRIMARY KEY"),
+        (AuditQuery { instance: Some(name("a")), before: Some(9), ..all.clone() }, "INTEGER PRIMARY KEY"),
+        (AuditQuery { task: Some(TaskId(1)), after: Some(9), ..all.clone() }, "audit_of_task"),
+        (AuditQuery { who: Some("token".into()), ..all.clone() }, "INTEGER PRIMARY KEY"),
+        (AuditQuery { what: Some("x".into()), ..all.clone() }, "INTEGER PRIMARY KEY"),
     ] {
         let explain = format!("EXPLAIN QUERY PLAN {}", audit::page(&filter).sql().as_str());
         let found = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(&store.writer).await.expect("explained");

@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 /// An I/O error with what was being done to which file.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {path}: {source}")]
-pub(super) struct FileError {
+pub struct FileError {
     /// What was being done.
-    pub(super) verb: &'static str,
+    pub verb: &'static str,
     /// To what.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// The system's answer.
-    pub(super) source: io::Error,
+    pub source: io::Error,
 }
 
 impl FileError {
     /// For `map_err`: names the verb and the path.
-    pub(super) fn of(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn of(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { verb, path, source }
     }
@@ -30,7 +30,7 @@ impl FileError {
 ///
 /// # Errors
 /// Names the file; an older file of that name is then untouched.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
     let draft = PathBuf::from(draft);
@@ -55,7 +55,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// Names the directory.
-pub(super) fn directory(path: &Path) -> Result<(), FileError> {
+pub fn directory(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("create directory", path))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn directory(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// Names the file.
-pub(super) fn lock(path: &Path) -> Result<Option<Flock<File>>, FileError> {
+pub fn lock(path: &Path) -> Result<Option<Flock<File>>, FileError> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(FileError::of("open", path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
@@ -77,7 +77,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<Flock<File>>, FileError> {
 ///
 /// # Errors
 /// Names the file.
-pub(super) fn remove(path: &Path) -> Result<(), FileError> {
+pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
         _ => Ok(()),
@@ -88,7 +88,7 @@ pub(super) fn remove(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// Names the directory.
-pub(super) fn names(path: &Path) -> Result<Vec<String>, FileError> {
+pub fn names(path: &Path) -> Result<Vec<String>, FileError> {
     let entries = fs::read_dir(path).map_err(FileError::of("read directory", path))?;
     let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.ends_with(".new")).collect();
     names.sort();

@@ -1,11 +1,14 @@
 //! `claudectl mcp`: the API's verbs as tools of an MCP server on standard input and output, for agents. Whoever started it is who
 //! acts: the kernel says so to clauded at every call, and nothing here could say otherwise.
 
+mod work;
+
 use super::client::Client;
 use super::failure::{Failure, Outcome};
 use crate::proto::messages::{NewBroadcast, NewHelp, NewMessage};
 use hyper::Method;
 use hyper::body::Bytes;
+use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
 use rmcp::schemars::JsonSchema;
@@ -13,8 +16,8 @@ use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use serde::Deserialize;
 
 /// What the model is told of all the tools.
-const INSTRUCTIONS: &str = "You are one of several agents on this host, run by clauded. With these tools you see your instance's tasks, write to the other \
-    agents, and ask one that is free for help. Messages to you come by themselves, between two of your steps. Write only what others need; \
+const INSTRUCTIONS: &str = "You are one of several agents on this host, run by clauded. With these tools you see your instance's tasks, lock files that you \
+    change, take on other tasks of the queue, write to the other agents, and ask one that is free for help. Messages to you come by themselves, between two of your steps. Write only what others need; \
     the number of messages is bounded.";
 
 /// The server.
@@ -25,7 +28,7 @@ struct Tools {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListTasks {
-    /// Only in this state: pending, assigned, running, succeeded, failed or cancelled.
+    /// Only in this state: pending, assigned, running, verifying, publishing, claimed, succeeded, failed or cancelled.
     state: Option<String>,
     /// At most this many, the newest first; 20 if absent.
     limit: Option<u32>,
@@ -71,6 +74,13 @@ struct AskForHelp {
     question: String,
     /// Only to one with this specialty, such as backend.
     specialty: Option<String>,
+}
+
+impl Tools {
+    /// All of them.
+    fn all() -> ToolRouter<Self> {
+        Self::tool_router() + Self::work_tools()
+    }
 }
 
 #[tool_router]
@@ -120,7 +130,7 @@ impl Tools {
     }
 }
 
-#[tool_handler]
+#[tool_handler(router = Self::all())]
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
@@ -149,12 +159,15 @@ pub(super) async fn run(client: Client) -> Result<Outcome, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_tool_says_what_it_takes() {
-        let tools = Tools::tool_router().list_all();
+        let tools = Tools::all().list_all();
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_ref()).collect();
-        assert_eq!(names, ["ask_for_help", "broadcast", "inbox", "list_instances", "list_tasks", "send_message", "show_message", "show_task"]);
+        let messages = ["ask_for_help", "broadcast", "inbox", "list_instances", "list_tasks", "send_message", "show_message", "show_task"];
+        let work = ["acquire_lock", "add_task", "claim_task", "complete_task", "list_locks", "release_lock", "release_task", "report_progress"];
+        assert_eq!(names.iter().collect::<BTreeSet<_>>(), messages.iter().chain(&work).collect());
         for tool in &tools {
             assert!(tool.description.as_ref().is_some_and(|text| text.ends_with('.')), "{tool:?}");
             let schema = serde_json::Value::Object((*tool.input_schema).clone());
