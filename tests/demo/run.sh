@@ -106,7 +106,7 @@ done
 # shellcheck disable=SC2086 # three words
 show claudectl start $names
 
-bold "Five tasks on three instances"
+bold "Tasks on three instances"
 add() { claudectl task add "$@"; }
 if [ "${AGENT:-scripted}" = claude ]; then
     tasks="$(add --instance parser --type feature --title "Write hello.txt" "Create the file hello.txt with one line: hello")
@@ -115,9 +115,8 @@ $(add --instance greedy --type bugfix --title "Too little time" --timeout 2s "Wr
 else
     tasks="$(add --instance parser --type feature --title "Write hello.txt" $'write hello.txt hello\ncost 0.02\nturns 2\nsay hello.txt is written')
 $(add --instance docs --type docs --title "Take a second" $'sleep 1s\ncost 0.01\nsay done')
-$(add --any --type feature --title "Whoever is free" $'write any.txt free\ncost 0.01\nsay done')
-$(add --instance docs --type bugfix --title "Not logged in" "fail auth")"
-    wanted=$'1 succeeded\n2 succeeded\n3 succeeded\n4 failed (auth)\n5 failed'
+$(add --any --type feature --title "Whoever is free" $'write any.txt free\ncost 0.01\nsay done')"
+    wanted=$'1 succeeded\n2 succeeded\n3 succeeded\n4 failed'
     if claudectl status greedy -o json | grep -q '"memory_max": *[0-9]'; then
         tasks="$tasks
 $(add --instance greedy --type bugfix --title "Takes more memory than it may" $'alloc 512M\nsay never said')"
@@ -133,6 +132,17 @@ fi
 # shellcheck disable=SC2086 # a number a task
 claudectl task wait --timeout 120s $tasks || [ $? = 1 ]
 
+if [ -n "$wanted" ]; then
+    bold "An agent without a login"
+    # Its account is paused, and the task waits: nothing of that account would do better.
+    show claudectl task add --instance docs --type bugfix --title "Not logged in" "fail auth"
+    grep -m1 -q '"account-paused"' < <(exec timeout 60 claudectl events -f --after 0 -o json)
+    claudectl task show 5 | grep -E '^ *(Title|State|Detail):'
+    # The operator mends the login; here the task is given up instead.
+    show claudectl task cancel 5
+    show claudectl resume --account claude
+    wanted+=$'\n5 cancelled'
+fi
 bold "What became of them"
 show claudectl task list --all
 [ -z "$wanted" ] || held "$wanted"

@@ -43,20 +43,28 @@ bold "Three instances"
 show systemctl start claude-code@parser claude-code@docs claude-code@greedy
 show claudectl limit greedy --memory 128M --memory-high infinity --swap 0
 
-bold "Five tasks"
+bold "Four tasks"
 add() { claudectl task add "$@"; }
 tasks="$(add --instance parser --type feature --title "Write hello.txt" $'write hello.txt hello\ncost 0.02\nturns 2\nsay hello.txt is written')
 $(add --instance docs --type docs --title "Take a second" $'sleep 1s\ncost 0.01\nsay done')
 $(add --any --type feature --title "Whoever is free" $'write any.txt free\ncost 0.01\nsay done')
-$(add --instance docs --type bugfix --title "Not logged in" "fail auth")
 $(add --instance greedy --type bugfix --title "Takes more memory than it may" $'alloc 512M\nsay never said')"
 # Some of them are meant to fail, which is what `task wait` says with status 1.
 # shellcheck disable=SC2086 # numbers, one a word
 claudectl task wait --timeout 240s $tasks || [ $? = 1 ]
 
+bold "An agent without a login"
+# Its account is paused, and the task waits: nothing of that account would do better.
+show claudectl task add --instance docs --type bugfix --title "Not logged in" "fail auth"
+grep -m1 -q '"account-paused"' < <(exec timeout 60 claudectl events -f --after 0 -o json)
+claudectl task show 5 | grep -E '^ *(Title|State|Detail):'
+# The operator mends the login; here the task is given up instead.
+show claudectl task cancel 5
+show claudectl resume --account claude
+
 bold "What became of them"
 show claudectl task list --all
-held $'1 succeeded\n2 succeeded\n3 succeeded\n4 failed (auth)\n5 failed (oom)'
+held $'1 succeeded\n2 succeeded\n3 succeeded\n4 failed (oom)\n5 cancelled'
 bold "The instances"
 show claudectl status
 show systemctl status --no-pager --lines=0 claude-code@greedy
