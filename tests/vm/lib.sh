@@ -80,5 +80,8 @@ ended() {
   [ -z "${3:-}" ] || same "its reason" "$(of "$1" .reason)" "$3"
 }
 
+# agent_pids DIRECTORY...: the processes of the tasks in these slices
+agent_pids() { find "$@" -path '*/task-*/cgroup.procs' -exec cat {} + 2>/dev/null; }
+
 # pids NAME: the processes of an instance, its tasks' included
 pids() { find "$(cgroup "$1")" -name cgroup.procs -exec cat {} +; }

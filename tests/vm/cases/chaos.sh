@@ -25,8 +25,7 @@ instance "${names[@]}"
 # Each task holds a lock named after it: one that finds it taken runs twice at once.
 script="t=$marks/\$CLAUDED_TASK; exec 9>\$t.lock; until flock -n -E 99 9; do [ \$? != 99 ] || { echo twice >>$marks/violations; exit 1; }; done; sleep 0.5; echo done >>\$t.done"
 tasks=()
-agent_pids() { find "${groups[@]}" -path '*/task-*/cgroup.procs' -exec cat {} + 2>/dev/null; }
-kill_agent() { local pid; pid=$(agent_pids | head -n 1); [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null; }
+kill_agent() { local pid; pid=$(agent_pids "${groups[@]}" | head -n 1); [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null; }
 # Each group of a task that has processes belongs to the task that clauded has placed there.
 accounted() {
   local n group placed
@@ -63,4 +62,4 @@ same 'ends that were told' "$(events '[.[] | select(.kind == "task-finished") | 
 told() { [ "$(events '[.[] | select(.kind == "instance-restarted")] | length')" = 3 ]; }
 wait_until 60 'three restarts were told' told
 for n in "${names[@]}"; do systemctl stop "claude-code@$n"; done
-same 'processes that are left' "$(agent_pids | wc -l)" 0
+same 'processes that are left' "$(agent_pids "${groups[@]}" | wc -l)" 0

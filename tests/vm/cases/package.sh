@@ -42,5 +42,5 @@ same 'failed units' "$(systemctl list-units --failed --no-legend --plain | grep 
 
 # /usr/share/man is not unpacked in the machine, so that is asked of the package
 dpkg-deb -c deb/clauded.deb >/tmp/contents
-for f in ./usr/share/man/man1/claudectl.1.gz ./usr/share/man/man5/clauded.toml.5.gz ./usr/share/doc/clauded/examples/three-agents.toml; do check "$f" grep -qF "$f" /tmp/contents; done
+for f in ./usr/share/man/man1/claudectl.1.gz ./usr/share/man/man5/clauded.toml.5.gz ./usr/share/doc/clauded/examples/three-agents.toml ./usr/share/doc/clauded/examples/clauded-task.yml; do check "$f" grep -qF "$f" /tmp/contents; done
 check 'a completion' grep -qE '[1-9][0-9]* [^ ]+ [^ ]+ ./usr/share/bash-completion/completions/claudectl$' /tmp/contents
