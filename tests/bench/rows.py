@@ -193,6 +193,12 @@ def own_group():
         return None
 
 
+def queue():
+    """The queue by itself: what a claim costs among many waiting tasks, and what the disk allows."""
+    program = os.path.join(BIN, "examples/bench-queue")
+    return json.loads(subprocess.run([program], check=True, capture_output=True, cwd=ROOT).stdout)
+
+
 def scrape():
     """The scrape beside the bare loop, on plain files of every controller and on this kernel's own groups."""
     program = os.path.join(BIN, "examples/bench-scrape")
@@ -213,15 +219,19 @@ def scrape():
 
 def locks():
     """Locks as they are decided, and on disk."""
-    return json.loads(subprocess.run([os.path.join(BIN, "examples/bench-locks")], check=True, capture_output=True).stdout)
+    return json.loads(subprocess.run([os.path.join(BIN, "examples/bench-locks")], check=True, capture_output=True, cwd=ROOT).stdout)
 
 
-def hook():
-    """The hook programs as Claude Code runs them, without its shell."""
+def hook(held):
+    """The hook programs as Claude Code runs them, without its shell, while others hold so many locks in the same tree."""
     with World({"rest": ["/bin/sleep", "1000"]}, {"a": "rest"}) as world:
-        world.start()
         tree = world.at("tree")
         os.makedirs(f"{tree}/.git")
+        subprocess.run([os.path.join(BIN, "examples/bench-locks"), world.at("state/clauded.db"), tree, str(held)], check=True)
+        world.start()
+        there = world.api().call("GET", "/api/v1/locks")["locks"]
+        if len(there) != held:
+            raise RuntimeError(f"{len(there)} locks are held, not {held}")
         environment = {**os.environ, "CLAUDED_SOCKET": world.at("run/api.sock"), "CLAUDED_STATE": world.at("state")}
 
         def run(name, file):

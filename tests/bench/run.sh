@@ -9,7 +9,7 @@ tools=target/tools
 # The virtual machine's part. What cannot be had is a line of the report.
 [ "$(id -u)" != 0 ] || tests/vm/prerequisites.sh >/dev/null || true
 
-cargo build --release --locked --bins --example bench-scrape --example bench-locks --example bench-stamp
+cargo build --release --locked --bins --example bench-queue --example bench-scrape --example bench-locks --example bench-stamp
 
 mkdir -p $tools
 if ! command -v pueued >/dev/null && [ ! -x $tools/bin/pueued ]; then

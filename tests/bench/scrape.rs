@@ -79,6 +79,7 @@ fn snapshot(groups: &[PathBuf]) -> Snapshot {
         locks: 0,
         lock_waits: 0,
         holds: BTreeMap::new(),
+        queue: clauded::metrics::QueueSample::default(),
     }
 }
 
