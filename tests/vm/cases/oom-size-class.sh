@@ -25,11 +25,12 @@ check 'its own limit' limited 150
 runner=$(property claude-code@x.service MainPID)
 
 # Twice its limit is enough.
-id=$(add x $'alloc 200M\nsleep 20s')
+id=$(add x $'alloc 200M\nawait seen')
 wait_until 120 'the limit while it is tried again' limited 300
 same 'memory.high goes with it' "$(cat "$(slice x)/memory.high")" $((300 << 20))
 same 'the task view' "$(of "$id" .memory_limit_bytes)" $((300 << 20))
 kill -9 "$(property clauded.service MainPID)"
+touch "$STATE/worktrees/x/seen"
 ended "$id" succeeded
 same 'attempts' "$(of "$id" .attempts)" 2
 check 'the first attempt says so' grep -q 'tried again with 300M' <<<"$(of "$id" '.history[0].detail')"
@@ -48,9 +49,10 @@ check 'it says why' grep -q 'it has been tried with 300M already' <<<"$(of "$id"
 wait_until 60 'its own limit again' limited 150
 
 # clauded is killed when the attempt is over; the next one sets the limit back.
-id=$(add x $'alloc 200M\nsleep 10s')
+id=$(add x $'alloc 200M\nawait stopped')
 wait_until 120 'the limit while it is tried again' limited 300
 systemctl stop clauded.socket clauded
+touch "$STATE/worktrees/x/stopped"
 over() { ! ls -d "$(cgroup x)"/task-* >/dev/null 2>&1; }
 wait_until 60 'the attempt is over' over
 check 'nobody has set it back' limited 300
@@ -59,9 +61,10 @@ ended "$id" succeeded
 wait_until 60 'its own limit again' limited 150
 
 # What somebody sets meanwhile stays.
-id=$(add x $'alloc 200M\nsleep 10s')
+id=$(add x $'alloc 200M\nawait set')
 wait_until 120 'the limit while it is tried again' limited 300
 claudectl limit x --memory 400M --memory-high 400M
+touch "$STATE/worktrees/x/set"
 ended "$id" succeeded
 wait_event 60 '"kind":"limits-left"' >/dev/null
 check 'it stays' limited 400
