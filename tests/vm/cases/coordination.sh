@@ -2,7 +2,7 @@
 # lock has two holders, what was written is on a ref that its task names, no worktree is left dirty and unnamed.
 # lanes: vm
 # vm-releases: bookworm
-# timeout: 900
+# timeout: 1200
 
 # tests/it/coordination.rs does the same with eight and a hundred under the process supervisor. Here systemd restarts what was killed.
 origin=$STATE/origin.git papers=$STATE/papers store=$STATE/worktrees/.repositories/shop.git
