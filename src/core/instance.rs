@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The sub-cgroup of an instance's service in which its runner lives, alone.
+pub const RUNNER_GROUP: &str = "runner";
+
 /// A unit's `ActiveState` (org.freedesktop.systemd1(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +87,8 @@ pub struct Observation {
     pub limits: Limits,
     /// `memory.events` `oom_kill` of the slice, which outlives the service; `None` where nobody counts.
     pub oom_kills: Option<u64>,
+    /// Those of them that were not the runner; `None` while its own cgroup is not there.
+    pub oom_kills_of_tasks: Option<u64>,
 }
 
 /// Why a service's process ended, in one word and a sentence.
@@ -132,14 +137,18 @@ pub enum Transition {
 impl Observation {
     /// This look, with the result that systemd does not tell after `OOMPolicy=continue`: it says `signal` of a main process that
     /// the kernel killed for want of memory. The kernel counts a kill before it kills, and the kill of a task's process is
-    /// behind the look that came of the status at the task's end: what is counted since `before` was the main process.
+    /// behind the look that came of the status at the task's end: what is counted beyond those of tasks was the main process.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         const SIGKILL: (i32, i32) = (2, 9);
-        let killed = self.result == "signal" && (self.exec_main_code, self.exec_main_status) == SIGKILL && self.invocation == before.invocation;
-        if killed && (before.result == "oom-kill" || before.oom_kills.is_some_and(|count| self.oom_kills > Some(count))) {
+        let goes_on = self.invocation == before.invocation;
+        // Before the runner has its cgroup, all that was counted was of the invocations before; a slice without processes has no count.
+        let of_tasks = if goes_on { before.oom_kills_of_tasks } else { Some(before.oom_kills.unwrap_or(0)) };
+        let killed = goes_on && self.result == "signal" && (self.exec_main_code, self.exec_main_status) == SIGKILL;
+        if killed && (before.result == "oom-kill" || of_tasks.is_some_and(|count| self.oom_kills > Some(count))) {
             "oom-kill".clone_into(&mut self.result);
         }
+        self.oom_kills_of_tasks = self.oom_kills_of_tasks.or(of_tasks);
         self
     }
 
@@ -255,6 +264,7 @@ mod tests {
             since: None,
             limits: Limits::default(),
             oom_kills: None,
+            oom_kills_of_tasks: None,
         }
     }
 
@@ -287,17 +297,27 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_the_kernel_counted_since_the_last_look_is_its_own() {
-        let counted = |look: Observation, oom_kills| Observation { oom_kills, ..look };
-        let killed = |oom_kills| counted(Observation { result: "signal".into(), ..waiting(1, 0) }, oom_kills);
+    fn a_kill_beyond_those_of_tasks_was_the_runner() {
+        let alive = |invocation, all, of_tasks| Observation { oom_kills: all, oom_kills_of_tasks: of_tasks, ..running(invocation, 0) };
+        let killed = |all| Observation { result: "signal".into(), oom_kills: all, ..waiting(1, 0) };
         let result = |before, now: Observation| now.after(&before).result;
-        assert_eq!(result(counted(running(1, 0), Some(3)), killed(Some(4))), "oom-kill");
-        assert_eq!(result(counted(running(1, 0), Some(4)), killed(Some(4))), "signal", "a task's kill that was told, then kill -9");
-        assert_eq!(result(counted(running(1, 0), None), killed(Some(4))), "signal", "nobody knows whose kills these are");
-        assert_eq!(result(counted(running(2, 0), Some(3)), killed(Some(4))), "signal", "of another invocation");
-        assert_eq!(result(counted(waiting(1, 0), Some(4)), killed(Some(4))), "oom-kill", "a later look at the same end");
+        assert_eq!(result(alive(1, Some(3), Some(3)), killed(Some(4))), "oom-kill");
+        assert_eq!(result(alive(1, Some(4), Some(3)), killed(Some(4))), "oom-kill", "counted before systemd knew, and a look between");
+        assert_eq!(result(alive(1, Some(4), Some(4)), killed(Some(4))), "signal", "a task's kill that was told, then kill -9");
+        assert_eq!(result(alive(1, None, None), killed(Some(4))), "signal", "nobody knows whose kills these are");
+        assert_eq!(result(alive(2, Some(3), Some(3)), killed(Some(4))), "signal", "of another invocation");
+        let told = Observation { oom_kills: Some(4), ..waiting(1, 0) };
+        assert_eq!(result(told, killed(Some(4))), "oom-kill", "a later look at the same end");
         let other = Observation { exec_main_status: 11, ..killed(Some(4)) };
-        assert_eq!(result(counted(running(1, 0), Some(3)), other), "signal", "its own fault");
+        assert_eq!(result(alive(1, Some(3), Some(3)), other), "signal", "its own fault");
+        // Its cgroup is not there yet, or not any more.
+        let early = alive(1, Some(5), None).after(&alive(2, Some(4), Some(4)));
+        assert_eq!(result(early.clone(), killed(Some(5))), "oom-kill", "killed while it starts");
+        assert_eq!(result(early, killed(Some(4))), "signal");
+        let late = alive(1, Some(4), None).after(&alive(1, Some(3), Some(3)));
+        assert_eq!(result(late, killed(Some(4))), "oom-kill", "its cgroup went before systemd said why");
+        let first = alive(1, Some(1), None).after(&Observation { invocation: None, ..running(1, 0) });
+        assert_eq!(result(first, killed(Some(1))), "oom-kill", "the first start");
     }
 
     #[test]

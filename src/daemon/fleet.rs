@@ -229,6 +229,7 @@ mod tests {
             since: None,
             limits: Limits::default(),
             oom_kills: None,
+            oom_kills_of_tasks: None,
         }
     }
 

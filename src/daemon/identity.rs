@@ -4,6 +4,7 @@ use super::runners::Runners;
 use crate::config::Config;
 use crate::core::audit::{Actor, Who};
 use crate::core::ids::{InstanceName, TaskId, UNIT_PREFIX};
+use crate::core::instance::RUNNER_GROUP;
 use crate::http::Peer;
 use crate::http::service::{Caller, Role};
 use crate::platform::cgroup;
@@ -11,9 +12,6 @@ use nix::unistd::{Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-
-/// The sub-cgroup of an instance's service in which its runner lives, alone.
-const RUNNER_GROUP: &str = "runner";
 
 /// Answers who a process is.
 pub(super) struct Identity {

@@ -3,6 +3,7 @@
 use super::descendants;
 use super::largest::Largest;
 use crate::core::ids::{AttemptId, InstanceName, TaskId};
+use crate::core::instance::RUNNER_GROUP;
 use crate::core::limits::{Limits, MemoryLimit};
 use crate::core::usage::KernelUsage;
 use crate::platform::cgroup::{self, Group};
@@ -36,7 +37,7 @@ impl Confinement {
             tracing::warn!("no cgroup is delegated to this runner: tasks are not measured by the kernel, and their processes are found through /proc");
             return Ok(Self::Subreaper);
         };
-        group.child("runner")?.enter(std::process::id())?;
+        group.child(RUNNER_GROUP)?.enter(std::process::id())?;
         match group.enable_controllers() {
             Ok(on) => tracing::debug!(controllers = on.join(" "), group = %group.path().display(), "tasks run in cgroups"),
             Err(error) => tracing::warn!("no controllers for the tasks' cgroups; memory and I/O of a task are not measured: {error}"),

@@ -493,5 +493,6 @@ fn observation(name: &InstanceName, slot: &Slot) -> Observation {
         since: runner.and_then(|runner| runner.since),
         limits: slot.in_force,
         oom_kills: None,
+        oom_kills_of_tasks: None,
     }
 }

@@ -2,11 +2,12 @@
 //! answer and takes its default here.
 
 use crate::core::ids::{InstanceName, InvocationId};
-use crate::core::instance::{ActiveState, Observation};
+use crate::core::instance::{ActiveState, Observation, RUNNER_GROUP};
 use crate::core::limits::{CpuQuota, Limits, MemoryLimit, TasksMax, Weight};
 use crate::platform::cgroup::{Group, mount};
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::path::Path;
 use zbus::zvariant::{OwnedVariant, Variant};
 
 /// All properties of one unit, of all its interfaces (org.freedesktop.systemd1(5)).
@@ -87,6 +88,7 @@ pub(super) fn limits(unit: &Properties) -> Limits {
 
 /// One look at an instance.
 pub(super) fn observation(name: InstanceName, service: &Properties, slice: &Properties) -> Observation {
+    let (oom_kills, oom_kills_of_tasks) = mount().map_or((None, None), |mount| oom_kills(&mount, slice.text("ControlGroup"), service.text("ControlGroup")));
     let since = service.number("ActiveEnterTimestamp").filter(|usec| *usec > 0).and_then(|usec| i64::try_from(usec).ok());
     Observation {
         name,
@@ -102,14 +104,23 @@ pub(super) fn observation(name: InstanceName, service: &Properties, slice: &Prop
         control_group: service.text("ControlGroup").to_owned(),
         since: since.and_then(|usec| Timestamp::from_microsecond(usec).ok()),
         limits: limits(slice),
-        oom_kills: oom_kills(slice.text("ControlGroup")),
+        oom_kills,
+        oom_kills_of_tasks,
     }
 }
 
-/// How often the kernel has killed in a slice for want of memory. A slice without processes has no cgroup, and no count.
-fn oom_kills(control_group: &str) -> Option<u64> {
-    let path = mount()?.join(control_group.strip_prefix('/')?);
-    Group::at(path).oom_kills()
+/// How often the kernel has killed in a slice for want of memory, and how often of those not the runner of its service. A slice
+/// without processes has no cgroup, and no count.
+fn oom_kills(mount: &Path, slice: &str, service: &str) -> (Option<u64>, Option<u64>) {
+    let group = |path: &str| path.strip_prefix('/').map(|path| Group::at(mount.join(path)));
+    // The slice first: a kill of the runner between the two shows in the difference, and the other way round it would not.
+    let all = group(slice).and_then(|slice| slice.oom_kills());
+    let of_runner = group(service).and_then(|service| {
+        let runner = Group::at(service.path().join(RUNNER_GROUP));
+        // Without the memory controller nobody counts there.
+        runner.oom_kills().or_else(|| runner.path().is_dir().then_some(0))
+    });
+    (all, all.zip(of_runner).map(|(all, of_runner)| all.saturating_sub(of_runner)))
 }
 
 /// The properties that `wanted` asks for, with its amounts in bytes of this host.
@@ -178,6 +189,23 @@ mod tests {
         assert_eq!(seen.limits, limits);
         let set = settings(&limits, 1 << 30);
         assert_eq!(set, [("MemoryMax", 64 << 20), ("MemorySwapMax", u64::MAX), ("CPUQuotaPerSecUSec", 1_500_000), ("IOWeight", 300), ("TasksMax", 77)]);
+    }
+
+    #[test]
+    fn kills_are_told_apart_by_the_runners_cgroup() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (slice, service) = ("/a.slice", "/a.slice/a.service");
+        let (own, runner) = (root.path().join("a.slice"), root.path().join("a.slice/a.service/runner"));
+        let write = |group: &Path, kills: u32| std::fs::write(group.join("memory.events"), format!("oom 1\noom_kill {kills}\n")).expect("written");
+        assert_eq!(oom_kills(root.path(), slice, service), (None, None));
+        assert_eq!(oom_kills(root.path(), "", ""), (None, None), "a unit without a cgroup");
+        std::fs::create_dir(&own).expect("made");
+        write(&own, 3);
+        assert_eq!(oom_kills(root.path(), slice, service), (Some(3), None), "no runner yet");
+        std::fs::create_dir_all(&runner).expect("made");
+        assert_eq!(oom_kills(root.path(), slice, service), (Some(3), Some(3)), "no memory controller in the service");
+        write(&runner, 1);
+        assert_eq!(oom_kills(root.path(), slice, service), (Some(3), Some(2)));
     }
 
     #[test]

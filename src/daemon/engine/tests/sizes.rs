@@ -58,6 +58,7 @@ impl World {
             since: None,
             limits: Limits::default(),
             oom_kills: None,
+            oom_kills_of_tasks: None,
         };
         world.send(Input::Unit(UnitEvent::Seen(Box::new(seen)))).await;
         world.send(Input::Unit(UnitEvent::CaughtUp)).await;
