@@ -188,17 +188,9 @@ pub fn persist_repository(paths: &Paths, instance: &InstanceName, repository: &s
     let directory = load::drop_in_directory(paths);
     let file = directory.join(FILE_NAME);
     let old = texts.iter().find(|(path, _)| *path == file).map(|(_, text)| text.clone());
-    let shape = |key: &str| PersistError::Shape { file: file.clone(), key: key.to_owned() };
-    let mut document: DocumentMut = old.as_deref().unwrap_or_default().parse().map_err(|error: toml_edit::TomlError| shape(error.message()))?;
-    let mut table: &mut dyn TableLike = document.as_table_mut();
-    for (key, implicit) in [("instances", true), (instance.as_str(), false)] {
-        let item = table.entry(key).or_insert_with(|| {
-            let mut new = Table::new();
-            new.set_implicit(implicit);
-            Item::Table(new)
-        });
-        table = item.as_table_like_mut().ok_or_else(|| shape(key))?;
-    }
+    let shape = |key| PersistError::Shape { file: file.clone(), key };
+    let mut document = parsed(old.as_deref().unwrap_or_default()).map_err(shape)?;
+    let table = stanza(&mut document, &[("instances", true), (instance.as_str(), false)]).map_err(shape)?;
     table.insert("repository", toml_edit::value(repository));
     let edited = document.to_string();
     let new = if old.is_some() { edited } else { format!("{HEADING}{edited}") };
@@ -211,17 +203,8 @@ pub fn persist_repository(paths: &Paths, instance: &InstanceName, repository: &s
 
 /// The text with the limits in it, or the key of something that is not a table.
 fn edited(text: &str, instance: &InstanceName, limits: &Limits) -> Result<String, String> {
-    // It has been parsed before; the words are for a difference between the two parsers.
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
-    let mut table: &mut dyn TableLike = document.as_table_mut();
-    for (key, implicit) in [("instances", true), (instance.as_str(), true), ("limits", false)] {
-        let item = table.entry(key).or_insert_with(|| {
-            let mut new = Table::new();
-            new.set_implicit(implicit);
-            Item::Table(new)
-        });
-        table = item.as_table_like_mut().ok_or_else(|| key.to_owned())?;
-    }
+    let mut document = parsed(text)?;
+    let table = stanza(&mut document, &[("instances", true), (instance.as_str(), true), ("limits", false)])?;
     for (key, value) in said(limits) {
         match table.get_mut(key) {
             Some(Item::Value(old)) if old.as_str() != Some(&value) => {
@@ -260,6 +243,27 @@ fn laid_over(mut texts: Vec<(PathBuf, String)>, paths: &Paths, file: &Path, text
         texts.insert(texts.len() - after, (file.to_owned(), text));
     }
     texts
+}
+
+/// It has been parsed before; the words are for a difference between the two parsers.
+fn parsed(text: &str) -> Result<DocumentMut, String> {
+    text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())
+}
+
+/// The table that `path` leads to, made where it is not there: implicit ones have no heading of their own. Or the key of something
+/// that is no table.
+fn stanza<'d>(document: &'d mut DocumentMut, path: &[(&str, bool)]) -> Result<&'d mut dyn TableLike, String> {
+    let table: &mut dyn TableLike = document.as_table_mut();
+    path.iter().try_fold(table, |table, (key, implicit)| enter(table, key, *implicit))
+}
+
+fn enter<'t>(table: &'t mut dyn TableLike, key: &str, implicit: bool) -> Result<&'t mut dyn TableLike, String> {
+    let item = table.entry(key).or_insert_with(|| {
+        let mut new = Table::new();
+        new.set_implicit(implicit);
+        Item::Table(new)
+    });
+    item.as_table_like_mut().ok_or_else(|| key.to_owned())
 }
 
 /// The table that `path` leads to.

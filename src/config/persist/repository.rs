@@ -1,11 +1,11 @@
 //! `claudectl init`: a repository's own file, `clauded.toml.d/repository-NAME.toml`.
 
-use super::team::{Persisted, enter};
-use super::{PersistError, laid_over, replace};
+use super::team::Persisted;
+use super::{PersistError, enter, laid_over, parsed, replace, stanza};
 use crate::config::{Config, Paths, Repository, load};
 use crate::core::checkout::Source;
 use crate::core::label::Label;
-use toml_edit::{Array, DocumentMut, Item, TableLike, value};
+use toml_edit::{Array, Item, TableLike, value};
 
 /// What is to be said of a repository; the rest stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +84,8 @@ fn refuse_other_source(config: &Config, name: &Label, known: Option<&Repository>
 /// The text with the change in it, or the key of something that is not a table. `checked`: something says `verify` already, perhaps
 /// as a table with a time limit, which stays.
 fn edited(text: &str, name: &Label, source: Option<&Source>, branch: Option<&String>, verify: Option<&Vec<String>>, checked: bool) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
-    let mut table: &mut dyn TableLike = document.as_table_mut();
-    for (key, implicit) in [("repositories", true), (name.as_str(), false)] {
-        table = enter(table, key, implicit)?;
-    }
+    let mut document = parsed(text)?;
+    let table = stanza(&mut document, &[("repositories", true), (name.as_str(), false)])?;
     match source {
         Some(Source::Path(path)) => drop(table.insert("path", value(path.to_string_lossy().into_owned()))),
         Some(Source::Url(url)) => drop(table.insert("url", value(url))),

@@ -1,11 +1,11 @@
 //! `claudectl team up|scale|down --remove`: a team's own file, `clauded.toml.d/team-NAME.toml`.
 
-use super::{FILE_NAME, PersistError, laid_over, remove, replace, table_at};
+use super::{FILE_NAME, PersistError, enter, laid_over, parsed, remove, replace, stanza, table_at};
 use crate::config::{CLASSIC, Config, Paths, load};
 use crate::core::team::{Role, TeamName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use toml_edit::{DocumentMut, Item, Table, TableLike, value};
+use toml_edit::{DocumentMut, value};
 
 /// What is to be said of a team; the rest stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,11 +132,8 @@ fn refuse_other_kind(team: &TeamName, known: Option<&crate::config::TeamConfig>,
 
 /// The text with the change in it, or the key of something that is not a table.
 fn edited(text: &str, team: &TeamName, new: Option<&TeamChange>, replicas: &BTreeMap<&Role, &u32>) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
-    let mut table: &mut dyn TableLike = document.as_table_mut();
-    for (key, implicit) in [("teams", true), (team.as_str(), false)] {
-        table = enter(table, key, implicit)?;
-    }
+    let mut document = parsed(text)?;
+    let table = stanza(&mut document, &[("teams", true), (team.as_str(), false)])?;
     if let Some(new) = new {
         table.insert("template", value(new.template.as_deref().unwrap_or(CLASSIC)));
         if let Some(repository) = &new.repository {
@@ -150,18 +147,9 @@ fn edited(text: &str, team: &TeamName, new: Option<&TeamChange>, replicas: &BTre
     Ok(document.to_string())
 }
 
-pub(super) fn enter<'t>(table: &'t mut dyn TableLike, key: &str, implicit: bool) -> Result<&'t mut dyn TableLike, String> {
-    let item = table.entry(key).or_insert_with(|| {
-        let mut new = Table::new();
-        new.set_implicit(implicit);
-        Item::Table(new)
-    });
-    item.as_table_like_mut().ok_or_else(|| key.to_owned())
-}
-
 /// The text without those tables of `parent`; `None` where nothing else is said in it.
 fn without(text: &str, parent: &str, gone: impl Fn(&str) -> bool) -> Result<Option<String>, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
+    let mut document = parsed(text)?;
     if let Some(item) = document.get_mut(parent) {
         let table = item.as_table_like_mut().ok_or_else(|| parent.to_owned())?;
         let names: Vec<String> = table.iter().map(|(name, _)| name.to_owned()).filter(|name| gone(name)).collect();
