@@ -241,6 +241,30 @@ fn before_restart(now: &Observation) -> ExitCause {
 }
 
 #[cfg(test)]
+impl Observation {
+    /// A service that runs, for tests.
+    pub fn running_in(name: InstanceName, invocation: InvocationId) -> Self {
+        Self {
+            name,
+            active: ActiveState::Active,
+            sub: "running".into(),
+            result: "success".into(),
+            restarts: 0,
+            main_pid: 7,
+            exec_main_code: 0,
+            exec_main_status: 0,
+            invocation: Some(invocation),
+            status_text: String::new(),
+            control_group: String::new(),
+            since: None,
+            limits: Limits::default(),
+            oom_kills: None,
+            oom_kills_of_tasks: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -249,23 +273,7 @@ mod tests {
     }
 
     fn running(n: u8, restarts: u32) -> Observation {
-        Observation {
-            name: "a".parse().expect("valid"),
-            active: ActiveState::Active,
-            sub: "running".into(),
-            result: "success".into(),
-            restarts,
-            main_pid: 7,
-            exec_main_code: 0,
-            exec_main_status: 0,
-            invocation: Some(id(n)),
-            status_text: String::new(),
-            control_group: String::new(),
-            since: None,
-            limits: Limits::default(),
-            oom_kills: None,
-            oom_kills_of_tasks: None,
-        }
+        Observation { restarts, ..Observation::running_in("a".parse().expect("valid"), id(n)) }
     }
 
     fn waiting(n: u8, restarts: u32) -> Observation {

@@ -327,6 +327,29 @@ impl Task {
 }
 
 #[cfg(test)]
+impl Task {
+    /// One that waits, for tests.
+    pub fn waiting(id: i64, target: Target) -> Self {
+        Self {
+            id: TaskId(id),
+            target,
+            kind: TaskType::default(),
+            created: Timestamp::UNIX_EPOCH,
+            state: TaskState::Pending { not_before: None },
+            attempts: 0,
+            failures: 0,
+            home: None,
+            cost: Usd(0),
+            budget: None,
+            cancelling: false,
+            terms: Arc::default(),
+            note: String::new(),
+            memory: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

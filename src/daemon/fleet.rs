@@ -196,8 +196,7 @@ mod tests {
     use crate::core::ids::{AttemptId, TaskId};
     use crate::core::pool::Rules;
     use crate::core::queue::{Hello, Stored};
-    use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
-    use crate::core::usage::Usd;
+    use crate::core::task::{Placement, Target, Task, TaskState};
 
     /// A fleet with the queue that it tells.
     struct World {
@@ -214,23 +213,7 @@ mod tests {
     }
 
     fn look(text: &str, byte: u8, restarts: u32) -> Observation {
-        Observation {
-            name: name(text),
-            active: ActiveState::Active,
-            sub: "running".into(),
-            result: "success".into(),
-            restarts,
-            main_pid: 7,
-            exec_main_code: 0,
-            exec_main_status: 0,
-            invocation: Some(invocation(byte)),
-            status_text: String::new(),
-            control_group: String::new(),
-            since: None,
-            limits: Limits::default(),
-            oom_kills: None,
-            oom_kills_of_tasks: None,
-        }
+        Observation { restarts, ..Observation::running_in(name(text), invocation(byte)) }
     }
 
     fn failed(text: &str, byte: u8) -> Observation {
@@ -245,22 +228,7 @@ mod tests {
         /// With task 1 running on `a`, in its first invocation.
         fn new() -> Self {
             let placement = Placement { attempt: AttemptId { task: TaskId(1), number: 1 }, instance: name("a"), invocation: invocation(1) };
-            let task = Task {
-                id: TaskId(1),
-                target: Target::Any,
-                kind: TaskType::default(),
-                created: Timestamp::UNIX_EPOCH,
-                state: TaskState::Running(placement),
-                attempts: 1,
-                failures: 0,
-                home: Some(name("a")),
-                cost: Usd(0),
-                budget: None,
-                cancelling: false,
-                terms: Default::default(),
-                note: String::new(),
-                memory: None,
-            };
+            let task = Task { state: TaskState::Running(placement), attempts: 1, home: Some(name("a")), ..Task::waiting(1, Target::Any) };
             let stored = Stored { tasks: vec![task], ..Stored::default() };
             Self { fleet: Fleet::new(), queue: Queue::load(stored, Rules::default()) }
         }

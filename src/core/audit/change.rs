@@ -2,7 +2,7 @@
 
 use super::{Actor, Entry};
 use crate::core::limits::MemoryLimit;
-use crate::core::queue::{Change, Scope};
+use crate::core::queue::Change;
 use crate::core::task::{Task, TaskState};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -19,8 +19,7 @@ impl Actor {
             // Why is left out: of an account's pause that is an agent's word.
             Change::Pause(scope, pause) => {
                 let what = if pause.is_some() { "paused" } else { "resumed" };
-                let instance = if let Scope::Instance(name) = scope { Some(name) } else { None };
-                Some(self.did(what, at).of(scope.to_string()).of_instance(instance))
+                Some(self.did(what, at).of(scope.to_string()).of_instance(scope.instance()))
             }
             // That it is raised or has its own again is told when it is so, with a row.
             Change::Raise(..) => None,

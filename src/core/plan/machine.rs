@@ -107,7 +107,7 @@ impl Plans {
         let message = format!("plan {id} for {}: {}", plan.order.team, spec.title);
         let mut effects = vec![Effect::Save(Change::Put(Box::new(plan.clone()))), Effect::Tell { plan: id, kind: State::Planning.event(), message }];
         let mut live = Live { plan, expected: 0 };
-        effects.push(live.add(vec![Addition { spec, after: Vec::new(), part: Part::Plan, item: String::new() }]));
+        effects.push(live.add_one(spec, Part::Plan));
         self.live.insert(id, live);
         (id, effects)
     }
@@ -237,11 +237,10 @@ impl Live {
                 if items.iter().all(|(_, how)| *how == How::Cancelled) {
                     return self.over(State::Cancelled, "all of its tasks were cancelled".to_owned(), now);
                 }
-                let done = items.iter().filter(|(_, how)| *how == How::Succeeded).count();
+                let (done, all) = self.counts();
                 let spec = prompt::follow_up(&self.plan);
-                let mut effects =
-                    self.becomes(State::Closing, format!("{done} of {} tasks have succeeded; {} has the results", items.len(), self.plan.order.boss));
-                effects.push(self.add(vec![Addition { spec, after: Vec::new(), part: Part::FollowUp, item: String::new() }]));
+                let mut effects = self.becomes(State::Closing, format!("{done} of {all} tasks have succeeded; {} has the results", self.plan.order.boss));
+                effects.push(self.add_one(spec, Part::FollowUp));
                 effects
             }
             State::Closing => {
@@ -283,7 +282,7 @@ impl Live {
                 self.plan.detail = format!("{} makes the plan anew, since it could not be used: {}", order.boss, problems.join("; "));
                 let message = format!("plan {id} goes back to {}: {}", order.boss, problems.join("; "));
                 let mut effects = vec![Effect::Save(Change::Put(Box::new(self.plan.clone()))), Effect::Tell { plan: id, kind: "plan-sent-back", message }];
-                effects.push(self.add(vec![Addition { spec, after: Vec::new(), part: Part::Revision, item: String::new() }]));
+                effects.push(self.add_one(spec, Part::Revision));
                 effects
             }
             Err(problems) => self.over(State::Failed, format!("the plan cannot be used, twice: {}", problems.join("; ")), now),
@@ -304,6 +303,11 @@ impl Live {
         let mut effects = self.becomes(State::Running, format!("{} tasks, {why}", additions.len()));
         effects.push(self.add(additions));
         effects
+    }
+
+    /// A task of the boss.
+    fn add_one(&mut self, spec: TaskSpec, part: Part) -> Effect {
+        self.add(vec![Addition { spec, after: Vec::new(), part, item: String::new() }])
     }
 
     fn add(&mut self, additions: Vec<Addition>) -> Effect {

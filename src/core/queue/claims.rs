@@ -64,7 +64,7 @@ impl Queue {
             return Err(ClaimRefused::Waits(id, Box::new(wait)));
         }
         if let Some((instance, _)) = &claim.agent
-            && !self.may_claim(task, instance)
+            && !self.may_take(task, instance)
         {
             return Err(ClaimRefused::Waits(id, Box::new(Wait::NoneFree)));
         }
@@ -158,14 +158,14 @@ impl Queue {
         let Some(task) = self.tasks.get(&id) else { return false };
         let free = self.group_wait(task.terms.group.as_ref(), taken).is_none();
         free && match &claim.agent {
-            Some((instance, _)) => self.may_claim(task, instance),
+            Some((instance, _)) => self.may_take(task, instance),
             // A person does not take what somebody else was asked for, unless they name it.
             None => task.target == Target::Any,
         }
     }
 
-    /// Whether an instance's agent may have a task.
-    fn may_claim(&self, task: &Task, instance: &InstanceName) -> bool {
+    /// Whether an instance may have a task.
+    pub(super) fn may_take(&self, task: &Task, instance: &InstanceName) -> bool {
         task.bound_to().map_or_else(|| self.rules.member(instance).serves(&task.terms.demand), |bound| bound == instance)
     }
 }

@@ -10,7 +10,8 @@ impl Queue {
     /// A runner has connected, and its reports of before have been taken in with [`Queue::finished`].
     pub fn linked(&mut self, hello: Hello, now: Timestamp) -> Vec<Effect> {
         let Hello { instance, invocation, account, current } = hello;
-        let mut effects = self.lost_unless(&instance, &invocation, now);
+        let lost = Ended::Failed { reason: Reason::Lost, transient: true };
+        let mut effects = self.close_where(&instance, |other| *other != invocation, &lost, "the instance was restarted while it ran", now);
         let mut busy = None;
         let here: Vec<Task> = self.placed_on(&instance).cloned().collect();
         for task in here {
@@ -33,8 +34,7 @@ impl Queue {
                     }
                 }
                 (state, _) if state.placement().is_some() => {
-                    let lost = Ended::Failed { reason: Reason::Lost, transient: true };
-                    effects.extend(self.give_up(task.id, lost, "its runner does not know of it any more", now));
+                    effects.extend(self.give_up(task.id, lost.clone(), "its runner does not know of it any more", now));
                 }
                 _ => {}
             }
@@ -69,20 +69,17 @@ impl Queue {
     /// `orderly` says that it was stopped, not that it failed; then the task goes on later and nothing counts as a failure.
     pub fn invocation_over(&mut self, instance: &InstanceName, invocation: &InvocationId, orderly: bool, detail: &str, now: Timestamp) -> Vec<Effect> {
         self.unlinked(instance, invocation);
-        let gone: Vec<TaskId> = self.placed_on(instance).filter(|t| t.state.placement().is_some_and(|p| p.invocation == *invocation)).map(|t| t.id).collect();
         let ended = if orderly { Ended::Interrupted } else { Ended::Failed { reason: Reason::Lost, transient: true } };
-        let mut effects: Vec<Effect> = gone.into_iter().flat_map(|id| self.give_up(id, ended.clone(), detail, now)).collect();
-        effects.extend(self.give_claims_back(instance, |other| other == invocation, now));
+        let mut effects = self.close_where(instance, |other| other == invocation, &ended, detail, now);
         effects.extend(self.dispatch(now));
         effects
     }
 
-    /// Closes what was placed on other invocations of an instance than this one: they are over.
-    fn lost_unless(&mut self, instance: &InstanceName, invocation: &InvocationId, now: Timestamp) -> Vec<Effect> {
-        let gone: Vec<TaskId> = self.placed_on(instance).filter(|t| t.state.placement().is_some_and(|p| p.invocation != *invocation)).map(|t| t.id).collect();
-        let lost = Ended::Failed { reason: Reason::Lost, transient: true };
-        let mut effects: Vec<Effect> = gone.into_iter().flat_map(|id| self.give_up(id, lost.clone(), "the instance was restarted while it ran", now)).collect();
-        effects.extend(self.give_claims_back(instance, |other| other != invocation, now));
+    /// Closes what was placed on those invocations of an instance that are over, and gives back what was claimed in them.
+    fn close_where(&mut self, instance: &InstanceName, over: impl Fn(&InvocationId) -> bool, ended: &Ended, detail: &str, now: Timestamp) -> Vec<Effect> {
+        let gone: Vec<TaskId> = self.placed_on(instance).filter(|t| t.state.placement().is_some_and(|p| over(&p.invocation))).map(|t| t.id).collect();
+        let mut effects: Vec<Effect> = gone.into_iter().flat_map(|id| self.give_up(id, ended.clone(), detail, now)).collect();
+        effects.extend(self.give_claims_back(instance, over, now));
         effects
     }
 

@@ -26,6 +26,11 @@ impl Scope {
     /// The stable names of the kinds.
     pub const KINDS: [&'static str; 5] = ["all", "instance", "team", "group", "account"];
 
+    /// The instance, if it is one.
+    pub fn instance(&self) -> Option<&InstanceName> {
+        if let Self::Instance(name) = self { Some(name) } else { None }
+    }
+
     /// The stable name of its kind.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -103,7 +108,7 @@ impl Queue {
         let why = if pause.why.is_empty() { String::new() } else { format!(": {}", pause.why) };
         let message = format!("{scope} paused by {}{why}", pause.by);
         self.pauses.insert(scope.clone(), pause.clone());
-        let instance = if let Scope::Instance(name) = &scope { Some(name.clone()) } else { None };
+        let instance = scope.instance().cloned();
         (true, vec![Effect::Save(Change::Pause(scope, Some(pause))), Effect::Tell { kind: "paused", instance, task: None, message }])
     }
 
@@ -112,7 +117,7 @@ impl Queue {
         if self.pauses.remove(&scope).is_none() {
             return (false, Vec::new());
         }
-        let instance = if let Scope::Instance(name) = &scope { Some(name.clone()) } else { None };
+        let instance = scope.instance().cloned();
         let message = format!("{scope} resumed by {by}");
         let mut effects = vec![Effect::Save(Change::Pause(scope, None)), Effect::Tell { kind: "resumed", instance, task: None, message }];
         effects.extend(self.dispatch(now));

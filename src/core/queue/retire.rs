@@ -32,26 +32,9 @@ mod tests {
     use crate::core::ids::InvocationId;
     use crate::core::pool::Rules;
     use crate::core::queue::{Hello, Stored};
-    use crate::core::task::{TaskState, TaskType};
-    use crate::core::usage::Usd;
 
     fn task(id: i64, target: Target, home: &str) -> Task {
-        Task {
-            id: TaskId(id),
-            target,
-            kind: TaskType::default(),
-            created: Timestamp::UNIX_EPOCH,
-            state: TaskState::Pending { not_before: None },
-            attempts: 1,
-            failures: 0,
-            home: home.parse().ok(),
-            cost: Usd(0),
-            budget: None,
-            cancelling: false,
-            terms: Default::default(),
-            note: String::new(),
-            memory: None,
-        }
+        Task { attempts: 1, home: home.parse().ok(), ..Task::waiting(id, target) }
     }
 
     #[test]

@@ -66,14 +66,13 @@ impl Queue {
         {
             task.state = TaskState::Pending { not_before: None };
         }
-        let failed =
-            task.terms.after.iter().find_map(|needed| self.ended.get(needed).filter(|state| **state != TaskState::Succeeded).map(|state| (*needed, state)));
-        let failed = failed.filter(|_| task.terms.after_failed == AfterFailed::Fail).map(|(needed, state)| (needed, why(needed, state)));
+        let broken = |needed: &TaskId| self.ended.get(needed).filter(|state| **state != TaskState::Succeeded).map(|state| why(*needed, state));
+        let failed = if task.terms.after_failed == AfterFailed::Fail { task.terms.after.iter().find_map(broken) } else { None };
         let id = task.id;
         self.place(&task);
         self.tasks.insert(id, task);
         match failed {
-            Some((_, why)) => self.fail(id, why, now),
+            Some(why) => self.fail(id, why, now),
             None => Vec::new(),
         }
     }

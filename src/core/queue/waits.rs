@@ -156,8 +156,7 @@ impl Queue {
         }
         let bound = task.bound_to();
         let demand = &task.terms.demand;
-        let able = |name: &InstanceName| bound.map_or_else(|| self.rules.member(name).serves(demand), |bound| bound == name);
-        let mut linked = self.links.keys().filter(|name| able(name)).peekable();
+        let mut linked = self.links.keys().filter(|name| self.may_take(task, name)).peekable();
         if linked.peek().is_none() {
             return Some(match bound {
                 Some(name) => {

@@ -8,7 +8,7 @@ use crate::core::ids::{AttemptId, InvocationId, TaskId};
 use crate::core::queue::attempts::unseen;
 use crate::core::queue::{Change, Effect, Hello, Queue, Wait};
 use crate::core::retry;
-use crate::core::task::{Placement, Target, Task, TaskState, TaskType};
+use crate::core::task::{Placement, Target, Task, TaskState};
 use crate::core::usage::Usd;
 use std::time::Duration;
 
@@ -22,23 +22,7 @@ pub(super) fn invocation(byte: u8) -> InvocationId {
 
 pub(super) fn task(id: i64, target: &str) -> Task {
     let target = if target.is_empty() { Target::Any } else { Target::Instance(name(target)) };
-    let kind = TaskType::default();
-    Task {
-        id: TaskId(id),
-        target,
-        kind,
-        created: at(0),
-        state: PENDING,
-        attempts: 0,
-        failures: 0,
-        home: None,
-        cost: Usd(0),
-        budget: None,
-        cancelling: false,
-        terms: Default::default(),
-        note: String::new(),
-        memory: None,
-    }
+    Task { created: at(0), ..Task::waiting(id, target) }
 }
 
 pub(super) fn attempt(task: i64, number: u32) -> AttemptId {

@@ -4,8 +4,8 @@ use super::{ATTEMPT, DEADLINE, connection, hear, invocation, linked, name, repor
 use crate::config::{Config, Paths};
 use crate::core::attempt::{Ended, Reason, Report};
 use crate::core::ids::AttemptId;
-use crate::core::instance::{ActiveState, Observation};
-use crate::core::limits::{Limits, MemoryLimit};
+use crate::core::instance::Observation;
+use crate::core::limits::MemoryLimit;
 use crate::daemon::engine::{Engine, Input};
 use crate::daemon::sizes;
 use crate::daemon::turn::Additions;
@@ -43,23 +43,7 @@ impl World {
         let (units, commands) = Units::new("played");
         tokio::spawn(sizes::perform(orders, units, inputs.clone()));
         let world = Self { store, inputs, running: tokio::spawn(engine.run(receiver)), commands };
-        let seen = Observation {
-            name: name(),
-            active: ActiveState::Active,
-            sub: "running".into(),
-            result: "success".into(),
-            restarts: 0,
-            main_pid: 7,
-            exec_main_code: 0,
-            exec_main_status: 0,
-            invocation: Some(invocation()),
-            status_text: String::new(),
-            control_group: "/fleet/a".into(),
-            since: None,
-            limits: Limits::default(),
-            oom_kills: None,
-            oom_kills_of_tasks: None,
-        };
+        let seen = Observation { control_group: "/fleet/a".into(), ..Observation::running_in(name(), invocation()) };
         world.send(Input::Unit(UnitEvent::Seen(Box::new(seen)))).await;
         world.send(Input::Unit(UnitEvent::CaughtUp)).await;
         world
