@@ -109,6 +109,15 @@ pub enum Merge {
 }
 
 impl Merge {
+    /// Its place among others, with what matters most first.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Conflict(_) => 0,
+            Self::Unknown(_) => 1,
+            Self::Clean => 2,
+        }
+    }
+
     /// Cut to its bounds: it is somebody else's word.
     #[must_use]
     pub fn bounded(self) -> Self {

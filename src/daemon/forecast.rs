@@ -117,11 +117,7 @@ impl Forecasts {
             forecast::answer(&mut overlaps, &who, &whom, merge);
         }
         // Conflicts first; else as they were.
-        overlaps.sort_by_key(|pair| match pair.merge {
-            Merge::Conflict(_) => 0,
-            Merge::Unknown(_) => 1,
-            Merge::Clean => 2,
-        });
+        overlaps.sort_by_key(|pair| pair.merge.rank());
         if let Ok(told) = &told {
             kept.history = Some((Instant::now(), told.clone()));
         }

@@ -262,6 +262,7 @@ fn put_together(seen: Seen, forecasts: &BTreeMap<String, Arc<Forecast>>, titles:
         ..api::Check::default()
     };
     let mut fates = BTreeMap::new();
+    let mut overlaps = Vec::new();
     for (name, forecast) in forecasts {
         let Some(features) = seen.repositories.get(name) else { continue };
         let free: Vec<(TaskId, Vec<Pattern>)> =
@@ -272,7 +273,7 @@ fn put_together(seen: Seen, forecasts: &BTreeMap<String, Arc<Forecast>>, titles:
         fates.extend(said.fates);
         check.dependencies.extend(said.dependencies);
         check.running.extend(forecast.parties.iter().map(|(id, party)| work(name, *id, party, titles.get(id).cloned().unwrap_or_default())));
-        check.overlaps.extend(forecast.overlaps.iter().map(|pair| overlap(name, pair, forecast, titles)));
+        overlaps.extend(forecast.overlaps.iter().map(|pair| (pair.merge.rank(), overlap(name, pair, forecast, titles))));
         check.more_overlaps = check.more_overlaps.saturating_add(count(forecast.more));
         // Nobody misses the history of a repository that nothing is done in.
         if let Err(why) = &forecast.history
@@ -281,11 +282,8 @@ fn put_together(seen: Seen, forecasts: &BTreeMap<String, Arc<Forecast>>, titles:
             check.notes.push(why.clone());
         }
     }
-    check.overlaps.sort_by_key(|pair| match pair.merge.as_str() {
-        "conflict" => 0,
-        "unknown" => 1,
-        _ => 2,
-    });
+    overlaps.sort_by_key(|(rank, _)| *rank);
+    check.overlaps = overlaps.into_iter().map(|(_, pair)| pair).collect();
     check.free = seen
         .free
         .into_iter()

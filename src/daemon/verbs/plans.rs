@@ -57,10 +57,7 @@ fn asked(new: api::NewPlan) -> Result<Asked, ServiceError> {
     if !(1..=TASKS_MAX).contains(&most) {
         return Err(invalid(format!("max_tasks: it is 1 to {TASKS_MAX}")));
     }
-    let budget = match new.task_budget_usd {
-        Some(dollars) if !dollars.is_finite() || dollars <= 0.0 => return Err(invalid("task_budget_usd: it is a number above 0".to_owned())),
-        other => other.map(Usd::from_dollars).filter(|budget| *budget > Usd(0)),
-    };
+    let budget = super::spec::dollars(new.task_budget_usd).map_err(|why| field("task_budget_usd", &why))?.filter(|budget| *budget > Usd(0));
     let team: Label = new.team.parse().map_err(|error| field("team", &error as &crate::core::label::InvalidLabel))?;
     let repository = new.repository.map(|name| name.parse::<Label>()).transpose().map_err(|error| field("repository", &error))?;
     let boss = new.boss.map(|name| name.parse::<InstanceName>()).transpose().map_err(|error| field("boss", &error))?;

@@ -10,6 +10,7 @@ use crate::core::task::{Claim, TaskSpec, TaskState};
 use crate::core::terms::AfterFailed;
 use crate::daemon::engine::{Input, State};
 use crate::daemon::turn::{Additions, Turn};
+use crate::daemon::view;
 use crate::http::service::{Answer, Caller, Queue, ServiceError};
 use crate::platform::store::{StoreError, TaskFilter};
 use crate::proto::api;
@@ -228,11 +229,11 @@ impl Queue for Verbs {
                 }
                 ids
             });
-            let mut tasks = Vec::new();
+            let mut stored = Vec::new();
             for id in ids.await? {
-                tasks.push(self.task_shown(id).await?);
+                stored.push(self.stored(id).await?);
             }
-            Ok(tasks)
+            self.look(move |state| view::tasks(state, &stored)).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! The verbs on repositories. clauded writes the configuration alone: it opens no repository.
 
+use super::teams::word;
 use super::{Verbs, refused};
 use crate::config::{self, Persisted, Repository, RepositoryChange};
 use crate::core::checkout::Source;
@@ -29,11 +30,7 @@ impl Repositories for Verbs {
             let change = change(&wanted)?;
             let _alone = self.persisting.lock().await;
             let (persisted, repository) = config::declare_repository(&self.paths, &name, &change, wanted.dry_run)?;
-            let result = match persisted {
-                Persisted::Created => "created",
-                Persisted::Changed => "changed",
-                Persisted::Unchanged => "unchanged",
-            };
+            let result = word(persisted);
             if !wanted.dry_run {
                 let (asked, wanted) = (name.clone(), repository.clone());
                 // Also what was written by hand, or could not be put in force the last time.

@@ -13,6 +13,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// An amount that may be spent, or why it is none.
+pub(super) fn dollars(amount: Option<f64>) -> Result<Option<Usd>, String> {
+    match amount {
+        Some(dollars) if !dollars.is_finite() || dollars <= 0.0 => Err("it is a number above 0".to_owned()),
+        other => Ok(other.map(Usd::from_dollars)),
+    }
+}
+
 /// A task and the tasks that it comes after are the caller's to fill in where it knows them by other names than their numbers.
 pub(in crate::daemon) fn spec(new: api::NewTask) -> Result<TaskSpec, ServiceError> {
     let invalid = |field: &str, why: String| super::refused(422, "invalid-task", format!("{field}: {why}"));
@@ -21,10 +29,7 @@ pub(in crate::daemon) fn spec(new: api::NewTask) -> Result<TaskSpec, ServiceErro
         Some(text) => Target::Instance(text.parse::<InstanceName>().map_err(|error| super::refused(400, "invalid-name", error.to_string()))?),
     };
     let kind = new.kind.as_deref().map(TaskType::from_str).transpose().map_err(|e| invalid("type", e.to_string()))?;
-    let budget = match new.budget_usd {
-        Some(dollars) if !dollars.is_finite() || dollars <= 0.0 => return Err(invalid("budget_usd", "it is a number above 0".to_owned())),
-        other => other.map(Usd::from_dollars),
-    };
+    let budget = dollars(new.budget_usd).map_err(|why| invalid("budget_usd", why))?;
     if new.timeout_seconds == Some(0) {
         return Err(invalid("timeout_seconds", "it is at least 1".to_owned()));
     }

@@ -218,7 +218,7 @@ fn roles(replicas: &BTreeMap<String, u32>) -> Result<BTreeMap<Role, u32>, Servic
         .collect()
 }
 
-fn word(persisted: Persisted) -> &'static str {
+pub(super) fn word(persisted: Persisted) -> &'static str {
     match persisted {
         Persisted::Created => "created",
         Persisted::Changed => "changed",
