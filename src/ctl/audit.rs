@@ -1,7 +1,7 @@
 //! `claudectl audit`: who changed what, when and from where; and whether that still is what was written.
 
 use super::args;
-use super::client::{Client, decode};
+use super::client::{Client, decode, query_value};
 use super::failure::{Failure, Outcome};
 use super::output::{Screen, Style, Tone};
 use super::quantity;
@@ -88,15 +88,7 @@ async fn newest(client: &Client, filter: &str, wanted: usize) -> Result<Vec<serd
 fn filter(args: &args::Audit) -> Result<String, Failure> {
     let mut query = String::new();
     let times = [("since", &args.since), ("until", &args.until)].map(|(name, text)| (name, text.as_deref().map(|text| time(name, text)).transpose()));
-    let mut add = |name: &str, value: &str| {
-        query.push_str(&format!("&{name}="));
-        for byte in value.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => query.push(char::from(byte)),
-                _ => query.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    };
+    let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", query_value(value)));
     for (name, time) in times {
         if let Some(time) = time? {
             add(name, &time.to_string());

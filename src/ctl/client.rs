@@ -166,6 +166,18 @@ impl Client {
     }
 }
 
+/// A value as it stands in a query (RFC 3986, section 3.4).
+pub(super) fn query_value(text: &str) -> String {
+    let mut value = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => value.push(char::from(byte)),
+            _ => value.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    value
+}
+
 /// Decodes an answer.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|e| {

@@ -1,7 +1,7 @@
 //! `claudectl pause` and `resume`.
 
 use super::args::{Pause, ScopeArgs};
-use super::client::{Client, decode};
+use super::client::{Client, decode, query_value};
 use super::failure::{Failure, Outcome};
 use super::output::Screen;
 use super::quantity::clean;
@@ -33,8 +33,7 @@ pub(super) async fn pause(client: &Client, screen: &Screen, args: &Pause) -> Res
 /// `claudectl resume`
 pub(super) async fn resume(client: &Client, screen: &Screen, args: &ScopeArgs) -> Result<Outcome, Failure> {
     let scope = args.scope();
-    let name: String =
-        scope.name().bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+    let name = query_value(scope.name());
     let body = client.whole(Method::DELETE, &format!("/api/v1/pauses?kind={}&name={name}", scope.kind()), None).await?;
     report(screen, &body, &format!("{scope} goes on"))
 }

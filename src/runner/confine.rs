@@ -144,8 +144,8 @@ fn group_name(task: TaskId) -> String {
 /// The group of this instance's unit, if this process runs in it: then `Delegate=yes` made it ours (systemd.resource-control(5)).
 fn own_unit(name: &InstanceName) -> Option<Group> {
     let own = cgroup::of_process(std::process::id()).ok()?;
-    // A runner that was executed anew stands in `runner/` already.
-    let unit = own.strip_suffix("/runner").unwrap_or(&own);
+    // A runner that was executed anew stands in its group already.
+    let unit = own.strip_suffix(RUNNER_GROUP).and_then(|unit| unit.strip_suffix('/')).unwrap_or(&own);
     let path = cgroup::mount()?.join(unit.trim_start_matches('/'));
     unit.ends_with(&format!("/{}", name.unit())).then(|| Group::at(path))
 }

@@ -2,7 +2,7 @@
 //! runner may not.
 
 use super::descendants;
-use std::fs;
+use crate::platform::proc;
 
 /// A process by its size.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,14 +18,14 @@ impl Largest {
     pub(super) fn of(pids: &[u32]) -> Option<Self> {
         let sizes = pids.iter().filter_map(|pid| Some((pid, descendants::resident(*pid)?)));
         let (pid, resident) = sizes.max_by_key(|(_, resident)| *resident)?;
-        let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        Some(Self { name: String::from_utf8_lossy(&name).chars().filter(|c| !c.is_control()).collect(), resident })
+        Some(Self { name: proc::name(*pid)?.chars().filter(|c| !c.is_control()).collect(), resident })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::process::{Command, Stdio};
 
     #[test]

@@ -96,7 +96,7 @@ impl TryFrom<LockRow> for Lock {
         };
         Ok(Self {
             id: LockId(row.id),
-            scope: Scope { place: row.place, pattern: pattern.map_err(|error| Fault::Row(format!("column pattern: {error}")))? },
+            scope: Scope { place: row.place, pattern: pattern.map_err(|error| rows::unreadable("pattern", error))? },
             mode: match row.mode.as_str() {
                 mode if mode == Mode::Shared.name() => Mode::Shared,
                 mode if mode == Mode::Exclusive.name() => Mode::Exclusive,

@@ -34,7 +34,7 @@ impl TryFrom<TermsRow> for Terms {
 
     fn try_from(row: TermsRow) -> Result<Self, Fault> {
         let label = |column: &str, text: Option<String>| text.map(|text| parse::<Label>(column, &text)).transpose();
-        let priority = Priority::try_from(row.priority.unwrap_or(0)).map_err(|error| Fault::Row(format!("column priority: {error}")))?;
+        let priority = Priority::try_from(row.priority.unwrap_or(0)).map_err(|error| rows::unreadable("priority", error))?;
         let labels = row.labels.as_deref().unwrap_or_default().split_whitespace().map(|text| parse("labels", text));
         let files = row.term_files.as_deref().unwrap_or_default().lines().map(terms::files);
         let needs = row.needs.as_deref().unwrap_or_default().split(',').filter(|text| !text.is_empty());
@@ -51,7 +51,7 @@ impl TryFrom<TermsRow> for Terms {
             branch: row.term_branch,
             after: needs.map(|text| parse("needs", text).map(TaskId)).collect::<Result<_, _>>()?,
             after_failed: row.after_failed.as_deref().map(|text| parse("after_failed", text)).transpose()?.unwrap_or_default(),
-            files: files.collect::<Result<_, _>>().map_err(|error| Fault::Row(format!("column files: {error}")))?,
+            files: files.collect::<Result<_, _>>().map_err(|error| rows::unreadable("files", error))?,
             not_before: row.start_after.map(|at| time("start_after", at)).transpose()?,
         })
     }

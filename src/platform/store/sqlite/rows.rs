@@ -33,7 +33,7 @@ pub(super) fn parse<T: FromStr<Err: Display>>(column: &str, text: &str) -> Resul
     text.parse().map_err(|error| unreadable(column, error))
 }
 
-fn unreadable(column: &str, error: impl Display) -> Fault {
+pub(super) fn unreadable(column: &str, error: impl Display) -> Fault {
     Fault::Row(format!("column {column}: {error}"))
 }
 
