@@ -1,20 +1,15 @@
 //! `claudectl check` with real agents on one repository: who touches the same files, whether it merges, what is free.
 
-use crate::world::{DEADLINE, World, kill};
+use crate::world::{World, kill};
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Instances on a repository `shop`, whose history changes `api/` and `client/` together.
 fn shop(instances: &[&str]) -> World {
     let mut world = World::without_daemon("");
     let shop = world.path("shop");
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "init.defaultBranch=main"];
-        let done = std::process::Command::new("git").args(identity).arg("-C").arg(&shop).args(arguments).output().expect("git runs");
-        assert!(done.status.success(), "{done:?}");
-    };
+    let git = |arguments: &[&str]| crate::worktrees::git(&shop, arguments);
     fs::create_dir_all(shop.join("api")).expect("made");
     fs::create_dir_all(shop.join("client")).expect("made");
     git(&["init", "--quiet"]);
@@ -34,19 +29,11 @@ fn shop(instances: &[&str]) -> World {
     world
 }
 
-fn appears(world: &World, path: &Path) {
-    let until = Instant::now() + DEADLINE;
-    while !path.exists() {
-        assert!(Instant::now() < until, "{} does not appear\n{}", path.display(), world.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// Gives an instance a task and waits until its agent has done the lines and waits.
 fn begin(world: &World, instance: &str, lines: &str) -> String {
     let ready = world.path(&format!("{instance}.ready"));
     let task = world.add(instance, &format!("{lines}\nwrite {} x\nawait {}", ready.display(), world.path("go").display()));
-    appears(world, &ready);
+    world.until(&format!("{} is there", ready.display()), || ready.exists());
     task
 }
 
@@ -110,11 +97,7 @@ fn who_does_not_answer_is_named_and_nobody_waits_for_them_for_long() {
     assert!(shown.contains(&format!("task {c} (c): same; conflicts in same")) || shown.contains("not known"), "{shown}");
     kill("CONT", runner);
     // What it answers late is an answer to nobody.
-    let until = Instant::now() + DEADLINE;
-    while pairs(&world.json(&["check"])).len() < 3 {
-        assert!(Instant::now() < until, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    world.until("b answers again", || pairs(&world.json(&["check"])).len() >= 3);
     fs::write(world.path("go"), "").expect("written");
     for task in [&a, &b, &c] {
         assert_eq!(world.wait(task)["state"], "succeeded");

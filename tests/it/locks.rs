@@ -16,11 +16,7 @@ pub(crate) fn shop() -> World {
 pub(crate) fn with(policy: &str, more: &str) -> World {
     let mut world = World::without_daemon("");
     let shop = world.path("shop");
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "init.defaultBranch=main"];
-        let done = std::process::Command::new("git").args(identity).arg("-C").arg(&shop).args(arguments).output().expect("git runs");
-        assert!(done.status.success(), "{done:?}");
-    };
+    let git = |arguments: &[&str]| crate::worktrees::git(&shop, arguments);
     std::fs::create_dir(&shop).expect("made");
     git(&["init", "--quiet"]);
     git(&["commit", "--quiet", "--allow-empty", "-m", "first"]);
@@ -333,12 +329,7 @@ fn a_file_that_another_has_written_to_since_is_not_overwritten() {
     let file = world.path("worktrees/a/x.txt");
     let task = world.add("a", &format!("edit x.txt one\nsay read\nawait {}\nedit x.txt two\nedit y.txt new", go(&world)));
     world.event(|e| e["kind"] == "lock-acquired");
-    let end = std::time::Instant::now() + crate::world::DEADLINE;
-    let noted = || std::fs::read_dir(world.path("instances/instances/a/reads")).is_ok_and(|mut reads| reads.next().is_some());
-    while !noted() {
-        assert!(std::time::Instant::now() < end, "the read is not noted");
-        std::thread::yield_now();
-    }
+    world.until("the read is noted", || std::fs::read_dir(world.path("instances/instances/a/reads")).is_ok_and(|mut reads| reads.next().is_some()));
     std::fs::write(&file, "theirs").expect("written");
     std::fs::write(go(&world), "").expect("written");
     let shown = world.wait(&task);

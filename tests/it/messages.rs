@@ -147,11 +147,7 @@ fn help_comes_from_a_free_one_with_the_specialty_rather_than_from_a_busy_one() {
     let other = world.add("b-backend", "await go");
     world.running(&other);
     let asked = world.ctl_command(ask).stdout(std::process::Stdio::piped()).spawn().expect("claudectl runs");
-    let deadline = Instant::now() + DEADLINE;
-    while world.json(&["task", "list", "--state", "pending"]).as_array().is_none_or(Vec::is_empty) {
-        assert!(Instant::now() < deadline, "{}", world.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    world.until("the question waits", || !world.json(&["task", "list", "--state", "pending"]).as_array().is_none_or(Vec::is_empty));
     fs::write(world.path("worktrees/a-backend/go"), "").expect("written");
     let answer = asked.wait_with_output().expect("ended");
     assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "a-backend", "{answer:?}");

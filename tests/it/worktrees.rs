@@ -69,11 +69,7 @@ fn a_killed_runner_goes_on_in_the_same_dirty_tree() {
     let task = add(&world, &["--title", "Long", &format!("write first.txt 1\nawait {}\nwrite second.txt 2", go.display())]);
     world.running(&task);
     let first = world.path("worktrees/a/first.txt");
-    let until = std::time::Instant::now() + crate::world::DEADLINE;
-    while !first.exists() {
-        assert!(std::time::Instant::now() < until, "{}", world.log());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    world.until("the first file is written", || first.exists());
     kill("KILL", world.runner_pid("a"));
     fs::write(&go, "").expect("write");
     world.wait(&task);

@@ -127,6 +127,15 @@ impl World {
         fs::read_to_string(self.path("clauded.log")).unwrap_or_default()
     }
 
+    /// Waits for what announces itself to nobody, such as a file of another process.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !holds() {
+            assert!(Instant::now() < end, "not within its time: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// claudectl, not yet started.
     pub(crate) fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudectl"));

@@ -1,11 +1,10 @@
 //! Agents that print what they should not, or nothing, and disks that refuse.
 
-use crate::harness::{Host, Kind, PATIENCE, appears, attempt};
+use crate::harness::{Host, Kind, appears, attempt};
 use clauded::core::attempt::{Ended, Reason};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 #[test]
 fn garbage_half_characters_and_a_line_of_50_megabytes_are_survived() {
@@ -109,7 +108,7 @@ fn on_a_full_disk_nothing_new_runs_and_what_runs_is_reported() {
     drop(daemon);
     host.silence();
     fs::write(host.directory().join("go"), "").expect("write");
-    says(&host, "an event cannot be spooled; it is kept in memory and tried again");
+    host.says("an event cannot be spooled; it is kept in memory and tried again");
     let log = host.log();
     assert!(log.contains("the session's account is lost") && log.contains("the attempt's log cannot be written"), "{log}");
     assert!(log.contains("No space left on device"), "{log}");
@@ -155,13 +154,4 @@ fn on_a_full_disk_a_runner_does_not_start_and_says_why() {
     let log = host.log();
     assert!(log.contains(&state.join("claude").display().to_string()) && log.contains("No space left on device"), "{log}");
     assert_eq!(log.lines().count(), 1, "{log}");
-}
-
-/// Waits until the runner has logged that.
-fn says(host: &Host, what: &str) {
-    let until = Instant::now() + PATIENCE;
-    while !host.log().contains(what) {
-        assert!(Instant::now() < until, "{what:?} is not said: {}", host.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -166,6 +166,15 @@ impl Host {
         fs::read_to_string(self.dir.path().join("runner.log")).unwrap_or_default()
     }
 
+    /// Waits until the runner has logged that.
+    pub(crate) fn says(&self, what: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(what) {
+            assert!(Instant::now() < until, "{what:?} is not said: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The attempt's log as it is on disk, in order.
     pub(crate) fn task_log(&self) -> String {
         let mut files: Vec<(u64, PathBuf)> = fs::read_dir(self.state().join("logs"))

@@ -7,7 +7,6 @@ use clauded::proto::link::Work;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 /// Runs git as a person would, in a directory.
 pub(crate) fn try_git(directory: &Path, arguments: &[&str]) -> Output {
@@ -116,15 +115,6 @@ impl Site {
     /// A runner that is connected.
     pub(crate) fn connect(&mut self) -> Daemon {
         self.host.connect()
-    }
-
-    /// Waits until the worktree has been made or repaired without a task.
-    pub(crate) fn settled(&self, what: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.host.log().contains(what) {
-            assert!(Instant::now() < until, "{what:?} is not said: {}", self.host.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     /// What git says is not committed in the worktree.

@@ -45,7 +45,7 @@ fn a_worktree_is_made_and_the_work_committed_on_its_own_branch() {
 fn a_runner_makes_its_worktree_before_there_is_a_task_and_finds_it_again() {
     let mut site = Site::new(Kind::Subreaper);
     let daemon = site.connect();
-    site.settled("is made");
+    site.host.says("is made");
     assert!(site.worktree().join("file.txt").exists());
     site.host.signal(nix::sys::signal::Signal::SIGTERM);
     site.host.wait();
