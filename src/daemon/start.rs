@@ -156,6 +156,8 @@ fn refuse_read_only(key: &str, file: &Path) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<OwnedFd>) -> anyhow::Result<()> {
+    // Before anything can be asked of this process: what comes while it starts is done when it serves, and a SIGHUP does not end it.
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     refuse_read_only("[store] path", &config.store.path)?;
     if !config.api.token_file.exists() {
         refuse_read_only("[api] token-file", &config.api.token_file)?;
@@ -248,7 +250,6 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
 
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     loop {
         tokio::select! {
             _ = term.recv() => break,

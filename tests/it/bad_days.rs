@@ -193,6 +193,17 @@ fn a_wrong_reload_leaves_the_old_configuration_in_force() {
 }
 
 #[test]
+fn a_reload_that_is_asked_for_while_clauded_starts_is_done_when_it_serves() {
+    let mut world = World::without_daemon("");
+    let notify = world.begin(&mut world.daemon_command());
+    let socket = world.path("run/api.sock");
+    world.until("it listens", || socket.exists());
+    kill("HUP", world.daemon_pid());
+    world.ready(&notify);
+    world.event(|e| e["kind"] == "config-reloaded");
+}
+
+#[test]
 fn a_worktree_deleted_under_a_task_costs_only_that_task() {
     let world = World::new("");
     let directory = world.instance("a");

@@ -89,6 +89,12 @@ impl World {
 
     /// Starts the daemon with that command and waits for its READY=1.
     pub(crate) fn start(&mut self, command: &mut Command) {
+        let notify = self.begin(command);
+        self.ready(&notify);
+    }
+
+    /// Starts the daemon with that command; answers where it says that it is ready.
+    pub(crate) fn begin(&mut self, command: &mut Command) -> UnixDatagram {
         let at = self.path("notify");
         let _ = fs::remove_file(&at);
         let notify = UnixDatagram::bind(&at).expect("a notification socket");
@@ -96,6 +102,11 @@ impl World {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("clauded.log")).expect("a log");
         let child = command.env("NOTIFY_SOCKET", &at).stderr(log.try_clone().expect("cloned")).stdout(log).spawn().expect("clauded starts");
         self.daemon = Some(child);
+        notify
+    }
+
+    /// Waits for the daemon's READY=1.
+    pub(crate) fn ready(&self, notify: &UnixDatagram) {
         let mut message = [0; 4096];
         loop {
             let read = match notify.recv(&mut message) {
