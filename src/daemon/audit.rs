@@ -51,18 +51,30 @@ pub(super) async fn compare(store: &SqliteStore, state: &Path) -> Result<(), Sto
     store.commit_with(&Batch { audit: vec![row], ..Batch::default() }, |_| Batch::default()).await.map(drop)
 }
 
-/// Keeps the head for as long as there is a store.
-pub(super) async fn keep(state: PathBuf, mut heads: watch::Receiver<Chain>) {
-    while heads.changed().await.is_ok() {
-        let (state, head) = (state.clone(), *heads.borrow_and_update());
-        // A writer that breaks off has been told of by the panic hook.
-        let _ = tokio::task::spawn_blocking(move || write(&state, head)).await;
-        tokio::time::sleep(PAUSE).await;
+/// Keeps the head until `stopped`, and once more then.
+pub(super) async fn keep(state: PathBuf, mut heads: watch::Receiver<Chain>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    let mut over = false;
+    while !over {
+        over = tokio::select! {
+            changed = heads.changed() => changed.is_err() || {
+                keep_one(&state, &mut heads).await;
+                tokio::time::timeout(PAUSE, &mut stopped).await.is_ok()
+            },
+            () = &mut stopped => true,
+        };
     }
+    keep_one(&state, &mut heads).await;
+}
+
+async fn keep_one(state: &Path, heads: &mut watch::Receiver<Chain>) {
+    let (state, head) = (state.to_owned(), *heads.borrow_and_update());
+    // A writer that breaks off has been told of by the panic hook.
+    let _ = tokio::task::spawn_blocking(move || write(&state, head)).await;
 }
 
 /// Writes the head, durably. Where that fails, the one of before stays and still holds.
-pub(super) fn write(state: &Path, head: Chain) {
+fn write(state: &Path, head: Chain) {
     let path = path(state);
     let bytes = serde_json::to_vec(&head).map_err(|error| FileError::of("encode", &path)(error.into()));
     if let Err(error) = bytes.and_then(|bytes| durable::write(&path, &bytes)) {
@@ -94,7 +106,8 @@ mod tests {
         for what in ["a", "b", "c"] {
             add(&store, what).await;
         }
-        let keeper = tokio::spawn(keep(state.to_owned(), store.audit_heads()));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let keeper = tokio::spawn(keep(state.to_owned(), store.audit_heads(), async { drop(stopped.await) }));
         add(&store, "d").await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while kept(state).expect("readable").is_none_or(|head| head.seq < 4) {
@@ -103,7 +116,10 @@ mod tests {
         }
         compare(&store, state).await.expect("compared");
         assert_eq!(whats(&store).await, ["a", "b", "c", "d"], "nothing to tell of");
-        keeper.abort();
+        add(&store, "e").await;
+        drop(stop);
+        keeper.await.expect("it ends");
+        assert_eq!(kept(state).expect("readable").map(|head| head.seq), Some(5), "the last one is kept at the end, without a pause");
         store.alter("DELETE FROM audit WHERE seq > 2").await;
         store.close().await;
         let store = SqliteStore::open(&state.join("a.db")).await.expect("opens");

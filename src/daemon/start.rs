@@ -164,7 +164,9 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     }
     let store = SqliteStore::open(&config.store.path).await?;
     audit::compare(&store, &paths.state).await?;
-    tokio::spawn(audit::keep(paths.state.clone(), store.audit_heads()));
+    let (kept, over) = oneshot::channel::<()>();
+    // The sender going away means the same.
+    let keeper = tokio::spawn(audit::keep(paths.state.clone(), store.audit_heads(), async { drop(over.await) }));
     let sockets = Sockets::open(&config.api, &paths, passed)?;
     let token = token(&config.api.token_file)?;
     let metrics = Arc::new(Metrics::new(Numbers::reader())?);
@@ -262,7 +264,8 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     drop(stop);
     api.await.context("serving the API")?;
     running.abort();
-    audit::write(&paths.state, *closing.audit_heads().borrow());
+    drop(kept);
+    keeper.await.context("keeping the head of the audit")?;
     closing.close().await;
     Ok(())
 }
