@@ -7,13 +7,16 @@ use crate::core::instance::ActiveState;
 use crate::platform::units::Units;
 use crate::proto::api;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// After what there may be something to do.
 const CAUSES: [&str; 4] = ["config-reloaded", "instance-started", "task-finished", "task-assigned"];
 
-/// Looks whenever something has happened, until the engine or the events are gone.
-pub(super) async fn watch(engine: mpsc::Sender<Input>, units: Units, mut events: broadcast::Receiver<api::Event>) {
+/// Looks once all instances have been seen, and then whenever something has happened, until the engine or the events are gone.
+pub(super) async fn watch(engine: mpsc::Sender<Input>, units: Units, mut events: broadcast::Receiver<api::Event>, mut seen_all: watch::Receiver<bool>) {
+    if seen_all.wait_for(|all| *all).await.is_err() {
+        return;
+    }
     loop {
         let Some(surplus) = look(&engine, surplus).await else { return };
         for (name, _) in &surplus {

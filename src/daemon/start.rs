@@ -211,7 +211,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let require_token = Arc::new(AtomicBool::new(config.metrics.require_token));
     let closing = store.clone();
     tokio::spawn(sizes::perform(orders, units.clone(), inputs.clone()));
-    tokio::spawn(retire::watch(inputs.clone(), units.clone(), events.subscribe()));
+    tokio::spawn(retire::watch(inputs.clone(), units.clone(), events.subscribe(), seen_all.clone()));
     let verbs = Arc::new(Verbs {
         engine: inputs.clone(),
         units: units.clone(),

@@ -148,6 +148,19 @@ fn scaling_starts_new_ones_and_lets_those_that_are_too_many_end_first() {
 }
 
 #[test]
+fn one_that_became_too_many_while_clauded_was_away_is_stopped_when_it_is_back() {
+    let configured = |replicas| format!("[teams.t.members.w]\nreplicas = {replicas}\nworktree = \"shared\"\n");
+    let mut world = World::new(&configured(2));
+    world.worktree("t");
+    world.ok(&["team", "up", "t"]);
+    world.end_daemon("KILL");
+    world.configure(&configured(1));
+    world.start_daemon();
+    world.event(|e| e["kind"] == "instance-ended" && e["instance"] == "t-w-2");
+    assert_eq!(names(&world.json(&["team", "status", "t"])), ["t-w-1"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_team_is_told_and_leaves_no_trace() {
     let world = World::new("[instances.one]\n[teams.byhand.members.w]\nreplicas = 1\n");
     for (status, arguments, words) in [
