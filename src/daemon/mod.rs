@@ -24,6 +24,7 @@ mod scrape;
 mod sizes;
 mod sockets;
 mod start;
+mod supervise;
 mod turn;
 mod verbs;
 mod view;

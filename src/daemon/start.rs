@@ -7,16 +7,16 @@ use super::identity::Identity;
 use super::log::Logs;
 use super::runners::Runners;
 use super::sockets::{Sockets, token};
+use super::supervise::{autostarted, supervise, supervisor, watch_units};
 use super::verbs::Verbs;
-use super::{audit, launch, link, retire, sizes};
-use crate::config::{Config, Paths, Problems, Supervisor};
+use super::{audit, link, retire, sizes};
+use crate::config::{Config, Paths, Problems};
 use crate::core::audit::Actor;
-use crate::core::ids::InstanceName;
 use crate::http;
 use crate::metrics::{Metrics, Numbers};
 use crate::platform::store::{SqliteStore, StoreError};
-use crate::platform::units::{UnitEvent, Units};
-use crate::platform::{cgroup, journal, process, sys, systemd};
+use crate::platform::units::Units;
+use crate::platform::{cgroup, journal, sys};
 use anyhow::{Context, bail};
 use clap::Parser;
 use jiff::Timestamp;
@@ -132,16 +132,6 @@ fn passed_sockets() -> anyhow::Result<Vec<OwnedFd>> {
     fds.map(|fd| sys::inherited(fd).with_context(|| format!("taking over descriptor {fd}"))).collect()
 }
 
-/// Whom to ask for instances: what the configuration says, or what is there (sd_booted(3)).
-fn supervisor(wanted: Supervisor, user: bool, booted: bool) -> Supervisor {
-    match wanted {
-        Supervisor::Auto if !booted => Supervisor::Process,
-        Supervisor::Auto if user => Supervisor::SystemdUser,
-        Supervisor::Auto => Supervisor::Systemd,
-        chosen => chosen,
-    }
-}
-
 /// Says what allows clauded.service to write to a file that is not where its unit lets it (`ProtectSystem=strict`).
 fn refuse_read_only(key: &str, file: &Path) -> anyhow::Result<()> {
     let Some(directory) = file.parent() else { return Ok(()) };
@@ -182,7 +172,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let shared = Arc::new(RwLock::new(config.clone()));
     let supervisor = supervisor(config.fleet.supervisor, args.user, sd_notify::booted().unwrap_or(false));
-    let (units, seen) = supervise(supervisor, &paths, &shared);
+    let (units, said) = supervise(supervisor, &paths, &shared);
     if units.supervisor() == "systemd-user" && needs_generator(&config, &paths) {
         tracing::warn!(
             "for a user's systemd, limits, worktree-root, and an instance's directory, user, autostart and credential are not in force; \
@@ -195,7 +185,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     let running = tokio::spawn(engine.run(receiver));
     let autostart = if units.supervisor() == "process" { autostarted(&config) } else { Vec::new() };
     let (caught_up, mut seen_all) = watch::channel(false);
-    tokio::spawn(watch_units(seen, inputs.clone(), units.clone(), runners, autostart, caught_up));
+    tokio::spawn(watch_units(said, inputs.clone(), units.clone(), runners, autostart, caught_up));
     let links = link::serve(tokio::net::UnixListener::from_std(sockets.link)?, identity.clone(), inputs.clone(), metrics.clone());
     let mut runners_found = seen_all.clone();
     tokio::spawn(async move {
@@ -268,66 +258,6 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     keeper.await.context("keeping the head of the audit")?;
     closing.close().await;
     Ok(())
-}
-
-/// Starts the adapter of the supervisor.
-fn supervise(which: Supervisor, paths: &Paths, config: &Arc<RwLock<Arc<Config>>>) -> (Units, mpsc::Receiver<UnitEvent>) {
-    let (events, seen) = mpsc::channel(INPUTS);
-    let units = match which {
-        Supervisor::Auto | Supervisor::Systemd => systemd::spawn(systemd::Bus::System, events),
-        Supervisor::SystemdUser => systemd::spawn(systemd::Bus::Session, events),
-        Supervisor::Process => {
-            let (paths_of, config, fleet) = (paths.clone(), config.clone(), config.clone());
-            let launch = move |name: &InstanceName| {
-                let config = config.read().unwrap_or_else(PoisonError::into_inner).clone();
-                launch::launch(&config, &paths_of, name)
-            };
-            process::spawn(
-                process::Settings {
-                    state: paths.state.join("supervisor"),
-                    runtime: paths.runtime.clone(),
-                    launch: Box::new(launch),
-                    fleet: Box::new(move || fleet.read().unwrap_or_else(PoisonError::into_inner).fleet.limits),
-                    policy: process::Policy::default(),
-                },
-                events,
-            )
-        }
-    };
-    (units, seen)
-}
-
-fn autostarted(config: &Config) -> Vec<InstanceName> {
-    config.instances.iter().filter(|(_, instance)| instance.autostart).map(|(name, _)| name.clone()).collect()
-}
-
-/// Passes on what the supervisor sees; once it has seen everything, starts what no boot starts without systemd.
-async fn watch_units(
-    mut seen: mpsc::Receiver<UnitEvent>,
-    engine: mpsc::Sender<Input>,
-    units: Units,
-    runners: Arc<Runners>,
-    mut autostart: Vec<InstanceName>,
-    caught_up: watch::Sender<bool>,
-) {
-    while let Some(event) = seen.recv().await {
-        let complete = event == UnitEvent::CaughtUp;
-        runners.take(&event);
-        if engine.send(Input::Unit(event)).await.is_err() {
-            return;
-        }
-        if complete {
-            caught_up.send_replace(true);
-            for name in autostart.drain(..) {
-                let units = units.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = units.start(&name).await {
-                        tracing::error!(instance = %name, "autostart of {name}: {error}");
-                    }
-                });
-            }
-        }
-    }
 }
 
 /// Whether the configuration says what only clauded-generator could put in force, which compiles none for a user's systemd.
@@ -423,17 +353,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_supervisor_is_the_one_that_is_there_unless_the_configuration_says_another() {
-        use Supervisor::{Auto, Process, Systemd, SystemdUser};
-        for (user, booted, there) in [(false, true, Systemd), (true, true, SystemdUser), (false, false, Process), (true, false, Process)] {
-            assert_eq!(supervisor(Auto, user, booted), there, "user {user}, booted {booted}");
-            for chosen in [Systemd, SystemdUser, Process] {
-                assert_eq!(supervisor(chosen, user, booted), chosen, "user {user}, booted {booted}");
-            }
-        }
-    }
-
-    #[test]
     fn what_a_users_systemd_is_not_told_is_noticed() {
         let paths = Paths::system();
         let needs = |text: &str| needs_generator(&Config::from_texts(&[("a.toml".into(), text.to_owned())], &paths).expect("valid"), &paths);
@@ -456,7 +375,7 @@ mod tests {
         new.metrics.require_token = true;
         new.store.keep = Duration::from_secs(1);
         assert_eq!(for_a_restart(&started, &new), Vec::<&str>::new());
-        new.fleet.supervisor = Supervisor::Process;
+        new.fleet.supervisor = crate::config::Supervisor::Process;
         new.api = crate::config::Api { listen: None, token_file: "/t".into() };
         new.store.path = "/s".into();
         assert_eq!(for_a_restart(&started, &new), ["[fleet] supervisor", "[api] listen", "[api] token-file", "[store] path"]);

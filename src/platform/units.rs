@@ -1,7 +1,8 @@
 //! The port to whoever supervises the instances: systemd over D-Bus, or this program's own process supervisor.
 //!
 //! An adapter is a task that owns its connection. It takes [`Command`]s and reports every look at an instance as an
-//! [`UnitEvent`]; after an interruption it looks at everything again, so a listener needs no other source.
+//! [`UnitEvent`]; after an interruption it looks at everything again, so a listener needs no other source. What a verb came to goes
+//! the same way ([`Report`]): whoever is told that it is done, and then looks, finds what it did.
 
 use crate::core::ids::InstanceName;
 use crate::core::instance::Observation;
@@ -151,6 +152,32 @@ pub enum UnitEvent {
     Disconnected(String),
 }
 
+/// What an adapter says, in the order in which it came about.
+#[derive(Debug)]
+pub enum Report {
+    /// How things stand.
+    Event(UnitEvent),
+    /// What a verb came to. To be given when every event before it has been passed on.
+    Answer(Answer),
+}
+
+/// What a verb came to, for whoever asked.
+#[derive(Debug)]
+pub struct Answer {
+    /// Where it goes.
+    pub reply: oneshot::Sender<Result<Done, UnitError>>,
+    /// What it is.
+    pub outcome: Result<Done, UnitError>,
+}
+
+impl Answer {
+    /// Tells whoever asked.
+    pub fn give(self) {
+        // They may have gone.
+        let _ = self.reply.send(self.outcome);
+    }
+}
+
 /// The daemon's hand on a supervisor.
 #[derive(Clone, Debug)]
 pub struct Units {
@@ -159,7 +186,7 @@ pub struct Units {
 }
 
 impl Units {
-    /// A handle and the adapter's ends: commands to take. Events go through a channel of the daemon's own.
+    /// A handle and the adapter's ends: commands to take. Reports go through a channel of the daemon's own.
     pub fn new(supervisor: &'static str) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(64);
         (Self { commands, supervisor }, receiver)
@@ -231,13 +258,12 @@ impl Units {
     }
 }
 
-/// An adapter's end of the event channel that never makes it wait: a daemon that waits for the answer to a command, and so
-/// takes no events, must not stop the adapter that is to give it.
-pub(super) fn outbox(events: mpsc::Sender<UnitEvent>) -> mpsc::UnboundedSender<UnitEvent> {
+/// An adapter's end of the report channel that never makes it wait, however slowly the daemon takes what is said.
+pub(super) fn outbox(reports: mpsc::Sender<Report>) -> mpsc::UnboundedSender<Report> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        while let Some(event) = receiver.recv().await {
-            if events.send(event).await.is_err() {
+        while let Some(report) = receiver.recv().await {
+            if reports.send(report).await.is_err() {
                 return;
             }
         }

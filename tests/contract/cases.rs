@@ -31,6 +31,7 @@ macro_rules! cases {
 
 cases! {
     starts_and_stops_once;
+    what_a_verb_did_is_told_before_it_is_answered;
     a_restart_is_a_new_invocation;
     what_fails_is_started_again_and_at_last_given_up;
     what_a_restart_cannot_mend_is_not_restarted;
@@ -78,6 +79,18 @@ fn is_running(seen: &Observation) -> bool {
 
 fn pid(seen: &Observation) -> Pid {
     Pid::from_raw(i32::try_from(seen.main_pid).expect("a pid"))
+}
+
+async fn what_a_verb_did_is_told_before_it_is_answered(mut stage: Stage) {
+    let name = name("good-order");
+    for _ in 0..5 {
+        stage.units.start(&name).await.expect("started");
+        let seen = stage.seen_before_the_answer(&name).await;
+        assert!(seen.as_ref().is_some_and(is_running), "{seen:#?}");
+        stage.units.stop(&name).await.expect("stopped");
+        let seen = stage.seen_before_the_answer(&name).await;
+        assert!(seen.as_ref().is_none_or(|seen| seen.active == ActiveState::Inactive), "{seen:#?}");
+    }
 }
 
 async fn started(stage: &mut Stage, name: &InstanceName) -> Observation {
@@ -165,7 +178,8 @@ async fn a_killed_runner_is_started_again(mut stage: Stage) {
     let before = started(&mut stage, &name).await;
     kill(pid(&before), Signal::SIGKILL).expect("killed");
     let dead = stage.seen(&name, "its death", |seen| seen.result == "signal").await;
-    assert_eq!((dead.exec_main_code, dead.exec_main_status, dead.sub.as_str()), (2, 9, "auto-restart"));
+    assert_eq!((dead.exec_main_code, dead.exec_main_status), (2, 9));
+    assert!(dead.sub.starts_with("auto-restart"), "{dead:#?}");
     let after = stage.seen(&name, "a restart", |seen| is_running(seen) && seen.restarts == 1).await;
     assert!(after.invocation.is_some() && after.invocation != before.invocation);
     stopped(&mut stage, &name).await;

@@ -6,7 +6,7 @@ use clauded::core::instance::Observation;
 use clauded::core::limits::Limits;
 use clauded::platform::process::{self, Launch, Policy, Settings};
 use clauded::platform::systemd::{self, Bus};
-use clauded::platform::units::{UnitEvent, Units};
+use clauded::platform::units::{Report, UnitEvent, Units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -35,9 +35,10 @@ pub(crate) const WATCHDOG: Duration = Duration::from_secs(2);
 /// Starts in a minute before an instance is given up.
 pub(crate) const BURST: usize = 4;
 
-fn policy() -> Policy {
+fn policy(kind: Kind) -> Policy {
     Policy {
-        restart_sec: Duration::from_millis(200),
+        // systemd says that something has changed, not what: its verdict is to be seen before the next start takes it away.
+        restart_sec: if kind == Kind::Systemd { Duration::from_secs(2) } else { Duration::from_millis(200) },
         start_limit: (BURST, Duration::from_secs(60)),
         start_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(1),
@@ -54,7 +55,8 @@ pub(crate) struct Stage {
     _own: Option<tempfile::TempDir>,
     /// What the configuration says of every instance, where there is no systemd to ask for it.
     pub(crate) configured: Arc<Mutex<Limits>>,
-    events: mpsc::Receiver<UnitEvent>,
+    /// `None` where an answer was given.
+    said: mpsc::UnboundedReceiver<Option<UnitEvent>>,
     latest: BTreeMap<InstanceName, Observation>,
 }
 
@@ -67,8 +69,8 @@ impl Stage {
         }
         let directory = own.path().to_owned();
         let configured = Arc::default();
-        let (units, events) = supervisor(kind, &directory, &configured);
-        let mut stage = Self { units, kind, directory, _own: Some(own), configured, events, latest: BTreeMap::new() };
+        let (units, said) = supervisor(kind, &directory, &configured);
+        let mut stage = Self { units, kind, directory, _own: Some(own), configured, said, latest: BTreeMap::new() };
         stage.caught_up().await;
         stage
     }
@@ -83,9 +85,9 @@ impl Stage {
         let (idle, _) = Units::new("none");
         self.units = idle;
         // The old one is over when its end of the channel is.
-        while self.events.recv().await.is_some() {}
+        while self.said.recv().await.is_some() {}
         meanwhile();
-        (self.units, self.events) = supervisor(self.kind, &self.directory, &self.configured);
+        (self.units, self.said) = supervisor(self.kind, &self.directory, &self.configured);
         self.latest.clear();
         self.caught_up().await;
     }
@@ -96,9 +98,18 @@ impl Stage {
     }
 
     async fn next(&mut self, what: &str) -> UnitEvent {
-        let event = tokio::time::timeout(Duration::from_secs(30), self.events.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("waited in vain for {what}; last seen: {}", self.summary())).expect("the supervisor is over");
-        match &event {
+        loop {
+            let said = tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await;
+            let said = said.unwrap_or_else(|_| panic!("waited in vain for {what}; last seen: {}", self.summary())).expect("the supervisor is over");
+            if let Some(event) = said {
+                self.take(&event);
+                return event;
+            }
+        }
+    }
+
+    fn take(&mut self, event: &UnitEvent) {
+        match event {
             UnitEvent::Seen(seen) => {
                 self.latest.insert(seen.name.clone(), (**seen).clone());
             }
@@ -107,7 +118,14 @@ impl Stage {
             }
             UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_) => {}
         }
-        event
+    }
+
+    /// How the instance had been seen last when the next answer was given.
+    pub(crate) async fn seen_before_the_answer(&mut self, name: &InstanceName) -> Option<Observation> {
+        while let Some(event) = self.said.recv().await.expect("the supervisor is over") {
+            self.take(&event);
+        }
+        self.latest.get(name).cloned()
     }
 
     fn summary(&self) -> String {
@@ -145,23 +163,18 @@ impl Stage {
         loop {
             let seen = self.latest.get(name).unwrap_or_else(|| panic!("{name} is gone"));
             assert!(wanted(seen), "{seen:#?}");
-            match tokio::time::timeout_at(until, self.events.recv()).await {
+            match tokio::time::timeout_at(until, self.said.recv()).await {
                 Err(_) => return,
-                Ok(Some(UnitEvent::Seen(seen))) => {
-                    self.latest.insert(seen.name.clone(), *seen);
-                }
-                Ok(Some(UnitEvent::Gone(name))) => {
-                    self.latest.remove(&name);
-                }
-                Ok(Some(UnitEvent::Fleet(_) | UnitEvent::CaughtUp | UnitEvent::Disconnected(_))) => {}
+                Ok(Some(Some(event))) => self.take(&event),
+                Ok(Some(None)) => {}
                 Ok(None) => panic!("the supervisor is over"),
             }
         }
     }
 }
 
-fn supervisor(kind: Kind, directory: &std::path::Path, configured: &Arc<Mutex<Limits>>) -> (Units, mpsc::Receiver<UnitEvent>) {
-    let (sender, events) = mpsc::channel(16);
+fn supervisor(kind: Kind, directory: &std::path::Path, configured: &Arc<Mutex<Limits>>) -> (Units, mpsc::UnboundedReceiver<Option<UnitEvent>>) {
+    let (sender, mut reports) = mpsc::channel(16);
     let units = match kind {
         Kind::Systemd => systemd::spawn(Bus::System, sender),
         Kind::Process => {
@@ -177,12 +190,25 @@ fn supervisor(kind: Kind, directory: &std::path::Path, configured: &Arc<Mutex<Li
                 runtime: directory.join("run"),
                 launch: Box::new(launch),
                 fleet: Box::new(move || *fleet.lock().expect("not poisoned")),
-                policy: policy(),
+                policy: policy(kind),
             };
             process::spawn(settings, sender)
         }
     };
-    (units, events)
+    let (pass, said) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(report) = reports.recv().await {
+            // Nobody may be listening any more.
+            match report {
+                Report::Event(event) => drop(pass.send(Some(event))),
+                Report::Answer(answer) => {
+                    drop(pass.send(None));
+                    answer.give();
+                }
+            }
+        }
+    });
+    (units, said)
 }
 
 fn own_executable() -> String {
@@ -191,7 +217,7 @@ fn own_executable() -> String {
 
 /// The template unit with this executable as the runner.
 fn install_template() {
-    let policy = policy();
+    let policy = policy(Kind::Systemd);
     let unit = format!(
         "[Unit]\nStartLimitBurst={burst}\nStartLimitIntervalSec=60\n[Service]\nType=notify\nSlice=claude-code-%i.slice\nDelegate=yes\n\
          Environment={MARK}=1\nExecStart={executable} %i\nRestart=on-failure\nRestartSec={restart}ms\nRestartPreventExitStatus=78\n\

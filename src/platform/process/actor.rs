@@ -11,7 +11,7 @@ use crate::core::ids::{InstanceName, InvocationId};
 use crate::core::instance::{ActiveState, Observation};
 use crate::core::limits::Limits;
 use crate::platform::cgroup::{host_memory, mount};
-use crate::platform::units::{Command, Done, UnitError, UnitEvent};
+use crate::platform::units::{Answer, Command, Done, Report, UnitError, UnitEvent};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,13 +76,13 @@ pub(super) struct Supervisor {
     /// What the groups around instances were last told.
     around_set: BTreeMap<String, Limits>,
     slots: BTreeMap<InstanceName, Slot>,
-    events: mpsc::UnboundedSender<UnitEvent>,
+    reports: mpsc::UnboundedSender<Report>,
     ends: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
 
 impl Supervisor {
     /// Takes its place and adopts the runners of an earlier daemon.
-    pub(super) fn open(settings: Settings, events: mpsc::UnboundedSender<UnitEvent>) -> io::Result<Self> {
+    pub(super) fn open(settings: Settings, reports: mpsc::UnboundedSender<Report>) -> io::Result<Self> {
         let around = Surroundings { notify: settings.runtime.join("notify.sock"), logs: settings.state.join("logs"), watchdog: settings.policy.watchdog };
         for directory in [&settings.runtime, &around.logs] {
             fs::create_dir_all(directory).map_err(named("make", directory))?;
@@ -102,7 +102,7 @@ impl Supervisor {
             fleet_set: Limits::default(),
             around_set: BTreeMap::new(),
             slots: BTreeMap::new(),
-            events,
+            reports,
             ends,
         };
         if let Some(group) = supervisor.fleet.as_ref().and_then(|fleet| below_mount(&fleet.path())) {
@@ -191,23 +191,19 @@ impl Supervisor {
             }
             Command::SetLimits(name, limits, reply) => {
                 let outcome = self.set_limits(&name, limits).map_err(|message| UnitError::Refused { unit, method, message });
-                // Whoever asked may have gone.
-                let _ = reply.send(outcome);
-                (name, Vec::new())
+                self.apply(&name, Vec::new());
+                return self.say(Report::Answer(Answer { reply, outcome }));
             }
-            Command::Target { reply, .. } => {
-                // There are no targets without systemd: a team is up when its members are.
-                let _ = reply.send(Ok(Done::Unchanged));
-                return;
-            }
+            // There are no targets without systemd: a team is up when its members are.
+            Command::Target { reply, .. } => return self.say(Report::Answer(Answer { reply, outcome: Ok(Done::Unchanged) })),
             Command::Reload(reply) => {
                 // How to start an instance is asked at each start; the limits of those that run are what is older.
                 self.limit_fleet();
                 let names: Vec<_> = self.slots.keys().cloned().collect();
                 names.iter().for_each(|name| self.limit_around(name));
                 let changed = names.iter().filter(|name| self.reload_limits(name)).count() > 0;
-                let _ = reply.send(Ok(if changed { Done::Changed } else { Done::Unchanged }));
-                return;
+                let outcome = Ok(if changed { Done::Changed } else { Done::Unchanged });
+                return self.say(Report::Answer(Answer { reply, outcome }));
             }
         };
         self.apply(&name, effects);
@@ -238,10 +234,10 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.runner.as_ref().is_some_and(|r| r.invocation == invocation)) else { return };
         slot.runner = None;
         let effects = slot.machine.ended(exit, now);
-        self.apply(&name, effects);
         if let Some(fleet) = &self.fleet {
             fleet.tidy();
         }
+        self.apply(&name, effects);
     }
 
     fn due(&mut self) {
@@ -252,9 +248,9 @@ impl Supervisor {
         }
     }
 
-    /// Does what a machine said, then records and reports how the instance stands.
+    /// Does what a machine said, then records and reports how the instance stands, and then answers those who waited for it.
     fn apply(&mut self, name: &InstanceName, effects: Vec<Effect>) {
-        let mut effects = VecDeque::from(effects);
+        let (mut effects, mut answers) = (VecDeque::from(effects), Vec::new());
         while let Some(effect) = effects.pop_front() {
             if effect == Effect::Launch {
                 if let Err(error) = self.launch(name) {
@@ -263,6 +259,9 @@ impl Supervisor {
                         slot.machine.status_text = error.to_string();
                         effects.extend(slot.machine.ended(Exit::NotStarted, Instant::now()));
                     }
+                } else {
+                    // It may call before it is on record, and is to be known then.
+                    self.observe(name);
                 }
                 continue;
             }
@@ -273,29 +272,29 @@ impl Supervisor {
                 (Effect::Kill, Some(runner)) => runner.kill(),
                 (Effect::Started(outcome), _) => {
                     let waiters = std::mem::take(&mut slot.starting);
-                    self.answer(name, waiters, outcome);
+                    answers.extend(self.answers(name, waiters, outcome));
                 }
                 (Effect::Stopped(outcome), _) => {
                     let waiters = std::mem::take(&mut slot.stopping);
-                    self.answer(name, waiters, outcome);
+                    answers.extend(self.answers(name, waiters, outcome));
                 }
                 (Effect::Launch | Effect::Terminate | Effect::Abort | Effect::Kill, _) => {}
             }
         }
         self.record(name);
         self.observe(name);
+        answers.into_iter().for_each(|answer| self.say(Report::Answer(answer)));
     }
 
-    fn answer(&self, name: &InstanceName, waiters: Waiters, outcome: Outcome) {
-        for (method, reply) in waiters {
-            let outcome = outcome.map_err(|result| {
+    fn answers(&self, name: &InstanceName, waiters: Waiters, outcome: Outcome) -> Vec<Answer> {
+        let said = |method| {
+            outcome.map_err(|result| {
                 let detail = self.slots.get(name).map(|slot| observation(name, slot).cause().detail).unwrap_or_default();
                 let hint = format!(": {detail}; see {}", self.around.log(name).display());
                 UnitError::Job { unit: name.unit(), method, result: result.to_owned(), hint }
-            });
-            // Whoever asked may have gone.
-            let _ = reply.send(outcome);
-        }
+            })
+        };
+        waiters.into_iter().map(|(method, reply)| Answer { outcome: said(method), reply }).collect()
     }
 
     fn launch(&mut self, name: &InstanceName) -> io::Result<()> {
@@ -463,8 +462,12 @@ impl Supervisor {
     }
 
     fn report(&self, event: UnitEvent) {
+        self.say(Report::Event(event));
+    }
+
+    fn say(&self, report: Report) {
         // Without a listener there is nobody to tell; the handle's end is what ends the supervisor.
-        let _ = self.events.send(event);
+        let _ = self.reports.send(report);
     }
 }
 

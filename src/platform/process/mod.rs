@@ -9,7 +9,7 @@ mod record;
 mod runner;
 mod session;
 
-use super::units::{UnitError, UnitEvent, Units, outbox};
+use super::units::{Report, UnitError, UnitEvent, Units, outbox};
 use crate::core::ids::InstanceName;
 use crate::core::limits::Limits;
 use std::collections::BTreeMap;
@@ -77,16 +77,16 @@ pub struct Settings {
 }
 
 /// Starts the adapter, which first adopts the runners of an earlier daemon.
-pub fn spawn(settings: Settings, events: mpsc::Sender<UnitEvent>) -> Units {
+pub fn spawn(settings: Settings, reports: mpsc::Sender<Report>) -> Units {
     let (units, mut commands) = Units::new("process");
-    let events = outbox(events);
+    let reports = outbox(reports);
     tokio::spawn(async move {
-        match actor::Supervisor::open(settings, events.clone()) {
+        match actor::Supervisor::open(settings, reports.clone()) {
             Ok(supervisor) => supervisor.run(commands).await,
             Err(error) => {
                 tracing::error!("the process supervisor cannot work: {error}");
                 // Nobody may be listening.
-                let _ = events.send(UnitEvent::Disconnected(error.to_string()));
+                let _ = reports.send(Report::Event(UnitEvent::Disconnected(error.to_string())));
                 while let Some(command) = commands.recv().await {
                     let (unit, method) = (command.unit(), command.method());
                     // Whoever asked may have gone.

@@ -8,7 +8,7 @@ mod session;
 mod signals;
 mod verbs;
 
-use super::units::{Command, UnitError, UnitEvent, Units, outbox};
+use super::units::{Command, Report, UnitError, UnitEvent, Units, outbox};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,20 +32,20 @@ impl Bus {
 }
 
 /// Starts the adapter. It connects, and connects again whenever it must, for as long as the handle lives.
-pub fn spawn(bus: Bus, events: mpsc::Sender<UnitEvent>) -> Units {
+pub fn spawn(bus: Bus, reports: mpsc::Sender<Report>) -> Units {
     let (units, commands) = Units::new(bus.supervisor());
-    tokio::spawn(run(bus, commands, outbox(events)));
+    tokio::spawn(run(bus, commands, outbox(reports)));
     units
 }
 
-async fn run(bus: Bus, mut commands: mpsc::Receiver<Command>, events: mpsc::UnboundedSender<UnitEvent>) {
+async fn run(bus: Bus, mut commands: mpsc::Receiver<Command>, reports: mpsc::UnboundedSender<Report>) {
     let delays = || {
         ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(Duration::from_secs(2)).with_jitter().without_max_times().build()
     };
     let mut delay = delays();
     let mut told = false;
     loop {
-        let lost = match connect(bus, &mut commands, &events).await {
+        let lost = match connect(bus, &mut commands, &reports).await {
             Attempt::Connected(mut session) => {
                 (delay, told) = (delays(), false);
                 match session.run(&mut commands).await {
@@ -60,7 +60,7 @@ async fn run(bus: Bus, mut commands: mpsc::Receiver<Command>, events: mpsc::Unbo
         if !told {
             tracing::warn!(supervisor = bus.supervisor(), error = %lost, "lost the connection to systemd; trying again");
             told = true;
-            if events.send(UnitEvent::Disconnected(lost.to_string())).is_err() {
+            if reports.send(Report::Event(UnitEvent::Disconnected(lost.to_string()))).is_err() {
                 return;
             }
         }
@@ -77,8 +77,8 @@ enum Attempt {
 }
 
 /// Connects, refusing commands meanwhile.
-async fn connect(bus: Bus, commands: &mut mpsc::Receiver<Command>, events: &mpsc::UnboundedSender<UnitEvent>) -> Attempt {
-    let connecting = session::Session::connect(bus, events.clone());
+async fn connect(bus: Bus, commands: &mut mpsc::Receiver<Command>, reports: &mpsc::UnboundedSender<Report>) -> Attempt {
+    let connecting = session::Session::connect(bus, reports.clone());
     tokio::pin!(connecting);
     let mut outcome = None;
     if !refuse_for(bus, commands, async { outcome = Some(connecting.await) }).await {

@@ -4,11 +4,11 @@
 
 use super::calls::{Systemd, is_away};
 use super::signals::{Signal, Subject, listen};
-use super::verbs::{Answer, JobEnd, Listeners, perform};
+use super::verbs::{JobEnd, Listeners, perform};
 use super::{Bus, Command};
 use crate::core::ids::{FLEET_SLICE, InstanceName};
 use crate::core::instance::Observation;
-use crate::platform::units::UnitEvent;
+use crate::platform::units::{Answer, Report, UnitEvent};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use tokio::sync::mpsc;
@@ -28,27 +28,30 @@ struct Known {
 /// The result of one look.
 type Looked = (InstanceName, zbus::Result<Option<Observation>>);
 
+/// What a verb came to, with the instance that it touched, if it was about one.
+type Performed = (Option<InstanceName>, Answer);
+
 /// One connection.
 pub(super) struct Session {
     systemd: Systemd,
     bus: Bus,
     signals: mpsc::UnboundedReceiver<Signal>,
     looks: (mpsc::UnboundedSender<Looked>, mpsc::UnboundedReceiver<Looked>),
-    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    answers: (mpsc::UnboundedSender<Performed>, mpsc::UnboundedReceiver<Performed>),
     known: HashMap<InstanceName, Known>,
     /// Whether a [`UnitEvent::CaughtUp`] is owed.
     behind: bool,
     listeners: Listeners,
-    events: mpsc::UnboundedSender<UnitEvent>,
+    reports: mpsc::UnboundedSender<Report>,
 }
 
 impl Session {
-    pub(super) async fn connect(bus: Bus, events: mpsc::UnboundedSender<UnitEvent>) -> zbus::Result<Self> {
+    pub(super) async fn connect(bus: Bus, reports: mpsc::UnboundedSender<Report>) -> zbus::Result<Self> {
         let systemd = Systemd::connect(bus).await?;
         let signals = listen(&systemd, bus).await?;
         systemd.subscribe().await?;
         let (looks, answers) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let mut session = Self { systemd, bus, signals, looks, answers, known: HashMap::new(), behind: false, listeners: Listeners::default(), events };
+        let mut session = Self { systemd, bus, signals, looks, answers, known: HashMap::new(), behind: false, listeners: Listeners::default(), reports };
         let root = session.systemd.call(session.systemd.manager.control_group()).await?;
         session.report(UnitEvent::Fleet(format!("{}/claude.slice/{FLEET_SLICE}", root.trim_end_matches('/'))));
         session.catch_up().await?;
@@ -69,15 +72,15 @@ impl Session {
                         tokio::spawn(async move {
                             if let Err(unheard) = answers.send(performed.await) {
                                 // The session is over; the next one looks at everything anyway.
-                                unheard.0.give();
+                                unheard.0.1.give();
                             }
                         });
                         Ok(())
                     }
                 },
                 answer = self.answers.1.recv() => {
-                    if let Some(answer) = answer {
-                        self.look_and_answer(answer);
+                    if let Some((about, answer)) = answer {
+                        self.look_and_answer(about, answer);
                     }
                     Ok(())
                 }
@@ -119,8 +122,8 @@ impl Session {
         Ok(())
     }
 
-    fn look_and_answer(&mut self, answer: Answer) {
-        let Some(name) = answer.about.clone() else { return answer.give() };
+    fn look_and_answer(&mut self, about: Option<InstanceName>, answer: Answer) {
+        let Some(name) = about else { return self.say(Report::Answer(answer)) };
         self.look(name.clone(), false);
         self.known.entry(name).or_default().answers.push(answer);
     }
@@ -169,7 +172,7 @@ impl Session {
                 self.report(UnitEvent::Gone(name.clone()));
             }
         }
-        answers.into_iter().for_each(Answer::give);
+        answers.into_iter().for_each(|answer| self.say(Report::Answer(answer)));
         if again {
             self.look(name, false);
         } else if let Some(known) = self.known.get_mut(&name) {
@@ -187,8 +190,12 @@ impl Session {
     }
 
     fn report(&self, event: UnitEvent) {
+        self.say(Report::Event(event));
+    }
+
+    fn say(&self, report: Report) {
         // Without a listener there is nobody to tell; the handle's end is what ends the adapter.
-        let _ = self.events.send(event);
+        let _ = self.reports.send(report);
     }
 }
 

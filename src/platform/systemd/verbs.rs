@@ -6,11 +6,11 @@ use crate::core::ids::InstanceName;
 use crate::core::instance::ActiveState;
 use crate::core::limits::Limits;
 use crate::platform::cgroup::host_memory;
-use crate::platform::units::{Command, Done, UnitError};
+use crate::platform::units::{Answer, Command, Done, UnitError};
 use backon::{ExponentialBuilder, Retryable};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use zbus::OwnedObjectPath;
 
 /// What the verbs that wait are told.
@@ -62,23 +62,8 @@ impl From<zbus::Error> for Failure {
     }
 }
 
-/// What one command came to, for whoever asked.
-pub(super) struct Answer {
-    /// The instance that it touched, if it was about one.
-    pub(super) about: Option<InstanceName>,
-    outcome: Result<Done, UnitError>,
-    reply: oneshot::Sender<Result<Done, UnitError>>,
-}
-
-impl Answer {
-    pub(super) fn give(self) {
-        // Whoever asked may have gone.
-        let _ = self.reply.send(self.outcome);
-    }
-}
-
-/// Carries out one command.
-pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) -> Answer {
+/// Carries out one command; answers the instance that it touched, if it was about one, and what it came to.
+pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listeners: Listeners, command: Command) -> (Option<InstanceName>, Answer) {
     let (unit, method) = (command.unit(), command.method());
     // A call that systemd missed while it executed itself anew is made again: what it asks for is a state, not a step.
     let delays = ExponentialBuilder::default().with_min_delay(Duration::from_millis(20)).with_max_delay(Duration::from_millis(500)).without_max_times();
@@ -93,7 +78,7 @@ pub(super) async fn perform(systemd: Systemd, supervisor: &'static str, listener
         Failure::Bus(error) => UnitError::Refused { unit, method, message: error.to_string() },
         Failure::Job { result, hint } => UnitError::Job { unit, method, result, hint },
     });
-    Answer { about: command.instance().cloned(), outcome, reply: command.reply() }
+    (command.instance().cloned(), Answer { outcome, reply: command.reply() })
 }
 
 /// How long a verb waits for a systemd that has left the bus to execute itself anew.
