@@ -21,7 +21,6 @@ impl Queue {
                     if task.cancelling {
                         effects.push(Effect::End { instance: instance.clone(), attempt: running });
                     }
-                    effects.extend(self.started(&instance, &invocation, running));
                 }
                 (TaskState::Assigned(p), None) => {
                     // It never reached the runner.
