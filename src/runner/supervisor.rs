@@ -23,10 +23,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How long a last event may take to be acknowledged when the instance stops.
 const DELIVERY: Duration = Duration::from_secs(2);
+/// Longest time for the last words to a daemon.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// How long a full disk is left alone before the spool tries again.
 const SPOOL_AGAIN: Duration = Duration::from_secs(5);
 /// What an ending may take beyond the graces that the profile gives.
@@ -127,6 +129,12 @@ pub(super) async fn run(settings: Settings) -> Result<(), Fatal> {
         }
     }
     it.status.stopping("stopped");
+    if it.link.take().is_some() {
+        // What was said last is on its way still: that nothing more is taken here, or the acknowledgement of a question.
+        let gone = async { while !matches!(heard.recv().await, Some(Heard::Down(_)) | None) {} };
+        // A daemon that does not listen is not waited for.
+        let _ = timeout(FAREWELL, gone).await;
+    }
     if let Some(current) = &it.current {
         tracing::error!(attempt = %current.attempt, "attempt {} did not end in time; the next start reports it", current.attempt);
     }

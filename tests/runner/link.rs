@@ -2,7 +2,7 @@
 
 use crate::harness::{Host, Kind, appears, attempt, both};
 use clauded::core::attempt::{Ended, Reason};
-use clauded::proto::link::Event;
+use clauded::proto::link::{Event, FromRunner};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -38,6 +38,16 @@ fn a_killed_runner_is_reported_once_and_its_processes_are_ended() {
         assert!(host.wait().success());
         assert_eq!(host.connect().hello.map(|h| h.spooled), Some(0));
     });
+}
+
+#[test]
+fn who_is_stopped_says_that_it_takes_nothing_more_before_it_goes() {
+    let mut host = Host::new(Kind::Subreaper);
+    let mut daemon = host.connect();
+    host.signal(Signal::SIGTERM);
+    assert!(matches!(daemon.next(), Some(FromRunner::Draining)));
+    assert!(daemon.next().is_none(), "the connection ends");
+    assert!(host.wait().success());
 }
 
 #[test]
