@@ -60,11 +60,13 @@ fn what_happens_to_an_instance_while_the_daemon_is_away_is_told_once() {
 fn a_killed_runner_is_restarted_and_its_task_goes_on_in_the_same_session() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "append runs.txt x\nsleep 4s\nsay resumed");
+    // Counted as done before it is: it is not done again if the kill falls between a deed and its note.
+    let task = world.add("a", "once append runs.txt x\nawait go\nsay resumed");
     world.running(&task);
     wait_for_file(&directory.join("runs.txt"));
     kill("KILL", world.runner_pid("a"));
     world.event(|e| e["kind"] == "instance-restarted" && e["instance"] == "a");
+    fs::write(directory.join("go"), "").expect("written");
     let shown = world.wait(&task);
     assert_eq!(shown["state"], "succeeded", "{shown:#}");
     let sessions = sessions(&shown);
@@ -79,12 +81,13 @@ fn a_killed_runner_is_restarted_and_its_task_goes_on_in_the_same_session() {
 fn a_killed_agent_is_lost_and_tried_again() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "pid agent.pid\nsleep 3s\nsay again");
+    let task = world.add("a", "pid agent.pid\nawait go\nsay again");
     wait_for_file(&directory.join("agent.pid"));
     let pid = fs::read_to_string(directory.join("agent.pid")).expect("read").trim().parse().expect("a number");
     kill("KILL", pid);
     let event = world.event(|e| e["kind"] == "task-finished");
     assert_eq!(event["cause"], "lost", "{event:#}");
+    fs::write(directory.join("go"), "").expect("written");
     let shown = world.wait(&task);
     assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("succeeded"), Some(2)), "{shown:#}");
 }
@@ -93,13 +96,14 @@ fn a_killed_agent_is_lost_and_tried_again() {
 fn stopping_an_instance_keeps_its_task_for_later() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "append runs.txt x\nsleep 3s\nsay later");
+    let task = world.add("a", "append runs.txt x\nawait go\nsay later");
     wait_for_file(&directory.join("runs.txt"));
     world.ok(&["stop", "a"]);
     let shown = world.json(&["task", "show", &task]);
     assert_eq!(shown["state"], "pending", "{shown:#}");
     assert_eq!(shown["history"][0]["outcome"], "interrupted", "{shown:#}");
     assert!(shown["detail"].as_str().is_some_and(|d| d.contains("claudectl start a")), "{shown:#}");
+    fs::write(directory.join("go"), "").expect("written");
     world.ok(&["start", "a"]);
     let shown = world.wait(&task);
     assert_eq!(shown["state"], "succeeded", "{shown:#}");
@@ -207,9 +211,11 @@ fn a_reload_that_is_asked_for_while_clauded_starts_is_done_when_it_serves() {
 fn a_worktree_deleted_under_a_task_costs_only_that_task() {
     let world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "append x.txt x\nsleep 1s\nwrite y.txt y");
+    let go = world.path("go");
+    let task = world.add("a", &format!("append x.txt x\nawait {}\nwrite y.txt y", go.display()));
     wait_for_file(&directory.join("x.txt"));
     fs::remove_dir_all(&directory).expect("removed");
+    fs::write(go, "").expect("written");
     let shown = world.wait(&task);
     assert!(shown["history"].to_string().contains("y.txt: No such file") || shown["state"] == "failed", "{shown:#}");
     assert!(alive(world.runner_pid("a")), "the runner went with the task");

@@ -1,20 +1,23 @@
 //! Messages to agents that run, wait or die, and from them.
 
+use crate::kills::{Random, kill_one};
 use crate::world::{DEADLINE, World, kill};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Looks at a message until it is as it should be.
+/// Looks at a message until it is there and as it should be.
 fn until(world: &World, id: &str, fits: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let message = world.json(&["messages", id]);
-        if fits(&message) {
+        let output = world.ctl(&["messages", id, "-o", "json"]);
+        // None, while there is no such message.
+        let message = serde_json::from_slice(&output.stdout).ok();
+        if let Some(message) = message.filter(&fits) {
             return message;
         }
-        assert!(Instant::now() < deadline, "{message:#}\n{}", world.log());
+        assert!(Instant::now() < deadline, "{output:?}\n{}", world.log());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -75,11 +78,13 @@ fn a_team_and_all_get_it_and_each_once() {
     let delivered = |count: usize| move |m: &Value| m["letters"].as_array().is_some_and(|l| l.len() == count && l.iter().all(|l| l["state"] == "delivered"));
     until(&world, &team, delivered(2));
     until(&world, &all, delivered(3));
-    for (name, expected) in [("t-a", vec!["team", "all"]), ("t-b", vec!["team", "all"]), ("other", vec!["all"])] {
+    for name in ["t-a", "t-b", "other"] {
         fs::write(world.path("worktrees").join(name).join("go"), "").expect("written");
-        assert_eq!(lines(&world.path("worktrees").join(name).join("inbox")), expected, "{name}");
     }
     tasks.iter().for_each(|task| assert_eq!(world.wait(task)["state"], "succeeded"));
+    for (name, expected) in [("t-a", vec!["team", "all"]), ("t-b", vec!["team", "all"]), ("other", vec!["all"])] {
+        assert_eq!(lines(&world.path("worktrees").join(name).join("inbox")), expected, "{name}");
+    }
 }
 
 #[test]
@@ -122,6 +127,7 @@ fn a_call_for_help_brings_the_answer_back_to_a_person_and_to_an_agent() {
     let silent = world.ctl(&["help", "--timeout", "1s", "hang"]);
     assert_eq!((silent.status.code(), String::from_utf8_lossy(&silent.stdout).trim()), (Some(1), "There is no answer: nobody has answered in time"));
     world.ok(&["restart", "shop-backend"]);
+    world.wait(&world.add("shop-backend", "say back"));
 
     let directory = world.instance("a");
     let task = world.add("a", &format!("run {} help 'say append inbox answered' > asked\nawait inbox", ctl(&world)));
@@ -164,14 +170,17 @@ fn heard(world: &World, instance: &str) -> Vec<String> {
     lines.filter_map(|line| line.strip_prefix("append inbox ").map(str::to_owned)).collect()
 }
 
+/// Two of each kind of kill: each of four is a loss, and a task has five.
+const ROUNDS: usize = 6;
+
 /// Kills of clauded, the runner and the agent while messages come; the agent goes on in its session, and has each message once.
 #[test]
 fn each_message_arrives_once_whatever_dies() {
     let mut world = World::new("");
     let directory = world.instance("a");
-    let task = world.add("a", "pid agent\nawait go\nsay end");
-    let mut ids = Vec::new();
-    for round in 0..9 {
+    let task = world.add("a", "await go\nsay end");
+    let (mut ids, mut random) = (Vec::new(), Random::seeded());
+    for round in 0..ROUNDS {
         world.running(&task);
         for n in 0..3 {
             ids.push(world.ok(&["send", "a", &format!("append inbox m{round}.{n}")]).trim().to_owned());
@@ -182,10 +191,7 @@ fn each_message_arrives_once_whatever_dies() {
                 world.start_daemon();
             }
             1 => kill("KILL", world.runner_pid("a")),
-            _ => {
-                let pid = fs::read_to_string(directory.join("agent")).expect("written");
-                kill("KILL", pid.trim().parse().expect("a number"));
-            }
+            _ => world.until("the agent is killed", || kill_one(&world, "scripted-agent", &mut random)),
         }
         let deadline = Instant::now() + DEADLINE;
         while world.json(&["task", "show", &task])["state"] != "running" {
@@ -205,7 +211,7 @@ fn each_message_arrives_once_whatever_dies() {
             world.wait(&row["letters"][0]["task"].to_string());
         }
     }
-    let mut expected: Vec<_> = (0..9).flat_map(|round| (0..3).map(move |n| format!("m{round}.{n}"))).collect();
+    let mut expected: Vec<_> = (0..ROUNDS).flat_map(|round| (0..3).map(move |n| format!("m{round}.{n}"))).collect();
     expected.sort();
     let mut told = heard(&world, "a");
     told.sort();

@@ -122,8 +122,10 @@ fn a_bad_plan_goes_back_once_and_a_person_looks_at_the_good_one() {
     assert!(world.ok(&["plan", "export", &id]).contains("description: say b"));
     let tasks = world.json(&["task", "list", "--all", "--group", &format!("plan-{id}")]);
     assert_eq!(tasks.as_array().map(Vec::len), Some(2), "nothing has begun but the boss's own: {tasks:#}");
+    world.ok(&["pause", "--all"]);
     assert!(world.ok(&["plan", "approve", &id]).contains("plan 1 is running: 2 tasks"));
     assert!(world.fails(7, &["plan", "approve", &id]).contains("does not wait for approval"));
+    world.ok(&["resume", "--all"]);
     comes(&world, &id, "plan-done");
     let done = shown(&world, &id);
     assert_eq!(task_of(&done, "revision"), second);

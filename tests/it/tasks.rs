@@ -159,7 +159,7 @@ fn a_usage_limit_holds_the_account_and_the_task_goes_on_in_its_session() {
     let world = World::new("");
     world.instance("a");
     world.instance("b");
-    let reset = jiff::Timestamp::now().as_second() + 3;
+    let reset = jiff::Timestamp::now().as_second() + 15;
     let task = world.add("a", &format!("once fail limit {reset}\nsay after the reset"));
     world.event(|e| e["kind"] == "task-finished" && e["cause"] == "limited");
     let health: Value = serde_json::from_str(&world.get("/api/v1/health")).expect("JSON");

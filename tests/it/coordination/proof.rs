@@ -137,8 +137,10 @@ fn ends(ended: &[Ended<'_>], wrong: &mut Wrong) {
         let dependency = how == ("failed", "dependency");
         let doomed = in_vain && !task.asked.released;
         wrong.unless(dependency == doomed || how.0 == "cancelled", || format!("task {} ended as {how:?}, which does not fit what it comes after", task.id()));
-        // A hundred times killed it is lost, and an operator may cancel it.
-        let fits = matches!(how, ("cancelled", _) | ("failed", "lost" | "dependency"))
+        // A hundred times killed it is lost, an operator may cancel it, and a check that was killed has not passed.
+        let killed_check = how == ("failed", "verify-failed") && task.shown["detail"].as_str().is_some_and(|detail| detail.contains("signal 9"));
+        let fits = killed_check
+            || matches!(how, ("cancelled", _) | ("failed", "lost" | "dependency"))
             || match task.asked.kind {
                 Kind::Fails => how == ("failed", "agent-error"),
                 Kind::Breaks => how == ("failed", "verify-failed"),

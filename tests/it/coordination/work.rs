@@ -105,7 +105,9 @@ ask() { while :; do $ctl lock "$@" >/dev/null 2>>$papers/asked; s=$?; case $s in
 acquire() { ask acquire --wait=20s --reason "task $t" $1; }
 wrote() { echo "$t $a $1" >>$papers/writes; }
 append() { echo "task $t attempt $a $1" >>$2 && wrote $1; }
-commit() { $git add --all && $git commit --quiet --message "by the agent of $a" && echo "$t $($git rev-parse HEAD)" >>$papers/commits; }
+commit() { $git add --all && $git commit --quiet --message "by the agent of $a" && committed; }
+# A git that was killed has no answer.
+committed() { head=$($git rev-parse HEAD) && echo "$t $head" >>$papers/commits; }
 pause() { sleep 0.$(( $$ % 2 ))$(( ($$ / 2) % 9 + 1 )); }
 # One that a circle of waits has refused gives all back, and begins anew.
 until n=4; for f in $files; do acquire $f && eval "exec $n>>$papers/$f.lock" && witness $n $f && n=$((n+1)) || break; done; [ $n = $((4 + count)) ]; do
