@@ -47,7 +47,7 @@ fi
 
 if wanted demo; then
   say 'the demonstration, which says itself what has to come of each task'
-  if cargo build --locked --quiet --bins; then as_one demo timeout 30 tests/demo/run.sh; else count 0 1; fi
+  if cargo build --locked --quiet --bins; then as_one demo timeout 120 tests/demo/run.sh; else count 0 1; fi
 fi
 
 if wanted lint; then

@@ -67,11 +67,13 @@ mod tests {
     #[test]
     fn descriptors_are_counted() {
         let number = || open_descriptors(Path::new("/proc")).expect("proc");
-        let listed = fs::read_dir("/proc/self/fd").expect("proc").count() as f64;
-        // Other tests open and close files at the same time.
-        assert!((number() - listed).abs() < 100.0, "{} and {listed}", number());
-        let many: Vec<_> = (0..500).map(|_| fs::File::open("/dev/null").expect("opened")).collect();
-        assert!(number() - listed > 350.0, "{} and {listed}", number());
-        drop(many);
+        let opened = || {
+            let before = number();
+            let many: Vec<_> = (0..500).map(|_| fs::File::open("/dev/null").expect("opened")).collect();
+            number() - before - many.len() as f64
+        };
+        // Other tests open and close files at the same time, and some of them many; but not each time.
+        let off: Vec<f64> = (0..5).map(|_| opened()).collect();
+        assert!(off.iter().any(|off| off.abs() < 100.0), "{off:?}");
     }
 }

@@ -138,12 +138,16 @@ pub(super) async fn end_found(find: impl Fn() -> Vec<u32>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
 
     #[tokio::test]
     async fn strangers_are_found_by_their_environment_and_ended() {
         let mark = ("CLAUDED_ATTEMPT", OsString::from(format!("test-{}", std::process::id())));
-        let mut child = Command::new("sleep").arg("60").env(mark.0, &mark.1).spawn().expect("sleep");
+        let mut child =
+            Command::new("sh").args(["-c", "echo; read end"]).env(mark.0, &mark.1).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+        // While a process becomes a program it has no environment for a moment.
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut String::new()).expect("a line");
         let find = || with_environment(std::slice::from_ref(&mark));
         assert_eq!(find(), [child.id()]);
         assert!(with_environment(&[mark.clone(), ("CLAUDED_INSTANCE", "other".into())]).is_empty());

@@ -70,7 +70,8 @@ fn waiting_for_the_server_shows_as_throttled() {
 fn a_server_that_never_answers_is_our_watchdogs() {
     let Some(mut stage) = Stage::new(vec![Reply::Never, Reply::Text("there you are")]) else { return };
     let mut work = stage.work("hello");
-    work.profile.stall_timeout = Duration::from_secs(3);
+    // Long enough for it to come to its question on a slow machine.
+    work.profile.stall_timeout = Duration::from_secs(10);
     let mut daemon = stage.host.connect();
     daemon.run(work);
     let report = daemon.finished();

@@ -69,9 +69,10 @@ fn a_daemon_that_goes_away_in_the_middle() {
 fn no_right_to_the_socket() {
     let fake = Fake::answering(200, "[]");
     let mode = |path: &std::path::Path, bits| std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits)).expect("mode");
-    // The program is copied, since nobody may not be able to reach it where it was built.
+    // The program is copied, since nobody may not be able to reach it where it was built; and by another process, for a child of
+    // some other test could inherit the open file, which then cannot be executed (ETXTBSY, execve(2)).
     let program = fake.directory.path().join("claudectl");
-    std::fs::copy(env!("CARGO_BIN_EXE_claudectl"), &program).expect("copy");
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_claudectl")).arg(&program).status().expect("cp runs").success());
     mode(fake.directory.path(), 0o755);
     mode(&program, 0o755);
     let mut command = Command::new(&program);

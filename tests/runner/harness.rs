@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything should take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// With a cgroup for the runner, or as its tasks' subreaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl Host {
             trust_repository: false,
             environment: [("STATE_OF_TEST".to_owned(), self.dir.path().display().to_string())].into(),
             stall_timeout: Duration::from_secs(60),
-            kill_grace: Duration::from_millis(400),
+            kill_grace: Duration::from_secs(20),
             log_max: 1 << 20,
             pressure_percent: 90,
             pressure_time: Duration::from_secs(60),

@@ -63,14 +63,18 @@ mod tests {
     fn who_left_the_session_is_known_by_its_environment() {
         let invocation: InvocationId = uuid::Uuid::new_v4().to_string().parse().expect("an ID");
         let mut child = Command::new("sh")
-            .args(["-c", "setsid sleep 1000 & echo $!; env -u INVOCATION_ID sleep 1000 & exec sleep 1000"])
+            // While a process becomes a program it has no environment for a moment: each says that it is there.
+            .args(["-c", "exec 3<&0; setsid sh -c 'echo; read end <&3' & env -u INVOCATION_ID sleep 1000 & echo; read end"])
             .env("INVOCATION_ID", invocation.as_str())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .expect("sh");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let mut said = BufReader::new(child.stdout.take().expect("piped"));
+        for _ in 0..2 {
+            said.read_line(&mut String::new()).expect("a line");
+        }
         assert!(members(None, &invocation).len() >= 2, "{:?}", members(None, &invocation));
         kill(0, 0, &invocation);
         assert!(members(None, &invocation).is_empty());
