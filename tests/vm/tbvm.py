@@ -260,7 +260,9 @@ def sweep():
         shutil.rmtree(w, ignore_errors=True)
 
 def workdir(prefix):
-    w = tempfile.mkdtemp(prefix=prefix); f = open(f'{w}/lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); workdir.held.append(f); return w
+    # locked before it has the name that sweep() looks for
+    new = tempfile.mkdtemp(prefix=f'new-{prefix}'); f = open(f'{new}/lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); workdir.held.append(f)
+    w = f'{os.path.dirname(new)}/{os.path.basename(new)[4:]}'; os.rename(new, w); return w
 workdir.held = []
 
 def rooted(t): t.uid = t.gid = 0; t.uname = t.gname = 'root'; return t

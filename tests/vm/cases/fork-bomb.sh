@@ -4,7 +4,7 @@
 
 instance bomb neighbour
 claudectl limit bomb --tasks 60
-id=$(add bomb $'fork 500\nsleep 60s' --timeout 40s)
+id=$(add bomb $'fork 500\nsleep 600s' --timeout 10min)
 # Kernels before 6.11 count a refusal where the fork was tried, later ones where the limit is.
 refused() { find "$(slice bomb)" -name pids.events -exec cat {} + | awk '$1 == "max" { n += $2 } END { exit n == 0 }'; }
 wait_until 60 'forks are refused' refused

@@ -46,6 +46,7 @@ for n in x y; do
   refute "$n does not start" systemctl start "claude-code@$n"
   same 'its exit status' "$(property "claude-code@$n.service" ExecMainStatus)" 78
 done
+journalctl --sync
 check 'the journal names the key' grep -q memroy <(journalctl -b -o cat -u claude-code@x)
 
 put </dev/null

@@ -6,6 +6,7 @@ id=$(add a 'say hi')
 ended "$id" succeeded
 kill -9 "$(property claude-code@a.service MainPID)"
 wait_event 90 '"kind":"instance-restarted"' >/dev/null
+journalctl --sync
 priorities() { journalctl -b -o json -u "$1" _COMM="$2" | jq -rs '[.[].PRIORITY] | unique | join(" ")'; }
 check 'the runner says something' test -n "$(priorities claude-code@a clauded-runner)"
 check 'clauded warns of the restart' jq -es 'any(.[]; .PRIORITY == "4" and (.MESSAGE | test("restarted")))' <(journalctl -b -o json -u clauded _COMM=clauded)

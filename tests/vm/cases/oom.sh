@@ -15,7 +15,7 @@ id=$(add victim 'alloc 400M')
 ended "$id" failed oom
 check 'the sentence names the peak, the limit and who took it' grep -qE 'peak [0-9]+ MiB, limit 150 MiB; .*scripted-agent with [0-9]+ MiB' <<<"$(of "$id" .detail)"
 between 'kills' "$(stat_of "$(slice victim)/memory.events" oom_kill)" 1 10
-between 'from the start to the verdict, s' "$(of "$id" '.history[0] | def t: sub("\\.[0-9]+"; "") | fromdate; (.finished | t) - (.started | t)')" 0 10
+between 'from the start to the verdict, s' "$(of "$id" '.history[0] | def t: sub("\\.[0-9]+"; "") | fromdate; (.finished | t) - (.started | t)')" 0 60
 same 'the runner' "$(property claude-code@victim.service MainPID)" "$runner"
 same 'restarts' "$(property claude-code@victim.service NRestarts)" 0
 same "the neighbour's processes" "$(pids neighbour | sort)" "$before"

@@ -44,7 +44,9 @@ if [ -z "$AGAIN" ]; then
   wait_running "$id"
   blue=$(property claude-code@blue-worker-1.service InvocationID)
   check 'systemctl stop' systemctl stop claude-code-red.target
-  for m in boss gemini worker-1 worker-2 worker-3; do same "red-$m" "$(state "claude-code@red-$m")" inactive; done
+  # The target is what this waits for; its members are stopped after it (After=, systemd.unit(5)).
+  down() { [ "$(state "claude-code@red-$1")" = inactive ]; }
+  for m in boss gemini worker-1 worker-2 worker-3; do wait_until 60 "red-$m is stopped" down "$m"; done
   check 'systemctl start' systemctl start claude-code-red.target
   for m in boss gemini worker-1 worker-2 worker-3; do same "red-$m" "$(state "claude-code@red-$m")" active; done
   check 'one is stopped by hand' systemctl stop claude-code@red-boss
