@@ -78,14 +78,26 @@ pub(crate) fn strangers(world: &World, known: &BTreeSet<u32>) -> Vec<u32> {
     ours(world).filter(|pid| alive(*pid) && !is_accounted(*pid)).collect()
 }
 
+fn is_named(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+}
+
 /// Kills one process of this world with that name, if there is one.
 pub(crate) fn kill_one(world: &World, name: &str, random: &mut Random) -> bool {
-    let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    let found: Vec<u32> = ours(world).filter(named).collect();
+    let found: Vec<u32> = ours(world).filter(|pid| is_named(*pid, name)).collect();
     if !found.is_empty() {
         kill("KILL", random.of(&found));
     }
     !found.is_empty()
+}
+
+/// Kills the scripted agent of a task, if it is there.
+pub(crate) fn kill_agent(world: &World, task: &str) -> bool {
+    let mark = format!("CLAUDED_TASK={task}");
+    let is_its = |pid: &u32| environment(*pid).split(|b| *b == 0).any(|variable| variable == mark.as_bytes());
+    let agent = ours(world).filter(is_its).find(|pid| is_named(*pid, "scripted-agent"));
+    agent.into_iter().for_each(|pid| kill("KILL", pid));
+    agent.is_some()
 }
 
 /// Kills all processes of one attempt of this world at once, if one is under way.

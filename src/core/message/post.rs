@@ -107,9 +107,6 @@ struct Waiting {
     progress: Progress,
     /// Whether the runner that is connected now has been told.
     told: bool,
-    /// The task whose agent was given it and did not say that it took it. If the runner died with the word on its lips, that
-    /// agent's conversation has it; only there its number tells.
-    tried: Option<TaskId>,
 }
 
 /// All that is on its way.
@@ -134,9 +131,7 @@ impl Post {
         sent: impl IntoIterator<Item = (AttemptId, u32)>,
         hops: impl IntoIterator<Item = (TaskId, u32)>,
     ) -> Self {
-        let letter = |(message, Letter { to, uuid, progress }): (Arc<Message>, Letter)| {
-            ((to, message.id), Waiting { message, uuid, progress, told: false, tried: None })
-        };
+        let letter = |(message, Letter { to, uuid, progress }): (Arc<Message>, Letter)| ((to, message.id), Waiting { message, uuid, progress, told: false });
         Self { next, waiting: letters.into_iter().map(letter).collect(), helps, sent: sent.into_iter().collect(), hops: hops.into_iter().collect() }
     }
 
@@ -165,7 +160,7 @@ impl Post {
         self.next = self.next.saturating_add(1);
         let letters: Vec<Letter> = to.iter().map(|name| Letter { to: name.clone(), uuid: uuid(), progress: Progress::Pending }).collect();
         for letter in &letters {
-            let waiting = Waiting { message: message.clone(), uuid: letter.uuid, progress: Progress::Pending, told: false, tried: None };
+            let waiting = Waiting { message: message.clone(), uuid: letter.uuid, progress: Progress::Pending, told: false };
             self.waiting.insert((letter.to.clone(), message.id), waiting);
         }
         let saved = Effect::Save(Change::Posted(Box::new(Message::clone(&message)), letters));
@@ -226,21 +221,22 @@ impl Post {
                 Effect::Save(Change::Moved(*id, to.clone(), progress))
             };
             let stands = standing(to);
-            // Of one that is away nobody knows yet whether it has taken it.
-            if let Progress::Sent(attempt) = waiting.progress
-                && stands != Standing::Away
-                && !matches!(stands, Standing::Works { attempt: now, .. } if now == attempt)
-            {
-                // It ended without a word of it.
-                effects.push(moved(waiting, Progress::Pending));
-                waiting.tried = Some(attempt.task);
-            }
-            let bound = waiting.tried.filter(|task| lives(*task));
+            // An agent that was given it and did not say that it took it may have it all the same: the runner died with the word on its
+            // lips. Then that agent's conversation has it, and its number tells there and nowhere else, so it waits for that to go on.
+            let bound = match waiting.progress {
+                Progress::Sent(attempt) if lives(attempt.task) => Some(attempt.task),
+                // Of one that is away nobody knows yet whether it has taken it.
+                Progress::Sent(_) if stands != Standing::Away => {
+                    effects.push(moved(waiting, Progress::Pending));
+                    None
+                }
+                _ => None,
+            };
             match stands {
                 Standing::Works { attempt, .. } if bound.is_some_and(|task| task != attempt.task) => {}
                 Standing::Idle if bound.is_some() => {}
                 Standing::Works { attempt, listens: true } => {
-                    if waiting.progress == Progress::Pending {
+                    if waiting.progress != Progress::Sent(attempt) {
                         effects.push(moved(waiting, Progress::Sent(attempt)));
                         waiting.told = false;
                     }

@@ -134,11 +134,19 @@ fn a_letter_that_an_agent_may_have_goes_to_its_next_attempt_and_nowhere_else() {
     let message = send(&mut post, None, &["a"]).expect("sent");
     let works = |task, number| move |_: &InstanceName| Standing::Works { attempt: attempt(task, number), listens: true };
     assert!(matches!(post.settle(at(1), works(1, 1), |_| true).last(), Some(Effect::Tell { .. })));
-    let back = [Effect::Save(Change::Moved(message.id, name("a"), Progress::Pending))];
-    assert_eq!(post.settle(at(2), |_| Standing::Idle, |_| true), back, "it waits for the task to go on");
-    assert_eq!(post.settle(at(3), works(2, 1), |_| true), [], "another task's agent would not know it");
-    assert!(matches!(post.settle(at(4), works(1, 2), |_| true).last(), Some(Effect::Tell { attempt: AttemptId { task: TaskId(1), number: 2 }, .. })));
-    assert!(matches!(post.settle(at(5), |_| Standing::Idle, |_| false).last(), Some(Effect::Task { .. })), "it has ended");
+    // The next clauded knows that too.
+    let letter = Letter { to: name("a"), uuid: Uuid::new_v4(), progress: Progress::Sent(attempt(1, 1)) };
+    let reloaded = Post::load(2, [(message.clone(), letter)], Vec::new(), [], []);
+    for mut post in [post, reloaded] {
+        assert_eq!(post.settle(at(2), |_| Standing::Idle, |_| true), [], "it waits for the task to go on");
+        assert_eq!(post.settle(at(3), works(2, 1), |_| true), [], "another task's agent would not know it");
+        let effects = post.settle(at(4), works(1, 2), |_| true);
+        assert_eq!(effects.first(), Some(&Effect::Save(Change::Moved(message.id, name("a"), Progress::Sent(attempt(1, 2))))));
+        assert!(matches!(effects.last(), Some(Effect::Tell { attempt: AttemptId { task: TaskId(1), number: 2 }, .. })));
+        let effects = post.settle(at(5), |_| Standing::Idle, |_| false);
+        assert_eq!(effects.first(), Some(&Effect::Save(Change::Moved(message.id, name("a"), Progress::Pending))), "it has ended");
+        assert!(matches!(effects.last(), Some(Effect::Task { .. })));
+    }
 }
 
 #[derive(Clone, Debug)]
