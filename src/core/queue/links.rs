@@ -18,6 +18,7 @@ impl Queue {
             match (&task.state, current) {
                 (state, Some(running)) if state.placement().is_some_and(|p| p.attempt == running) => {
                     busy = Some(running);
+                    self.has_begun(running);
                     if task.cancelling {
                         effects.push(Effect::End { instance: instance.clone(), attempt: running });
                     }

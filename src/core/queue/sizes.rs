@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Raised {
     pub(super) raise: Raise,
-    /// The limit is in force, and the attempt may begin.
+    /// The attempt may begin: the limit is in force, or its runner has the attempt already.
     ready: bool,
     /// The attempt has ended, and the limit is being set back.
     over: bool,
@@ -89,6 +89,11 @@ impl Queue {
         }
     }
 
+    /// A runner has that attempt: it was given to it under an earlier clauded, with its limit.
+    pub(super) fn has_begun(&mut self, attempt: AttemptId) {
+        self.raises.values_mut().filter(|raised| raised.raise.attempt == attempt).for_each(|raised| raised.ready = true);
+    }
+
     /// Whether an attempt waits for its limit, so that its runner has not been told of it.
     pub(super) fn awaits_limit(&self, attempt: AttemptId) -> bool {
         self.raises.values().any(|raised| raised.raise.attempt == attempt && !raised.ready && !raised.over)
@@ -126,17 +131,16 @@ impl Queue {
             let tell = Effect::Tell { kind, instance: Some(instance.clone()), task: Some(attempt.task), message };
             return vec![Effect::Save(Change::Raise(instance.clone(), None)), tell];
         }
+        if raised.ready {
+            return Vec::new();
+        }
         if let Outcome::Failed(why) = outcome {
             let detail = format!("its memory limit could not be raised to {is}: {why}");
             return self.called_off(attempt.task, Ended::Failed { reason: Reason::Oom, transient: false }, &detail, now);
         }
-        if raised.ready {
-            return Vec::new();
-        }
         raised.ready = true;
         let message = format!("MemoryMax {was} → {is} for task {}, which has run out of memory", attempt.task);
         let Some(task) = self.tasks.get(&attempt.task) else { return Vec::new() };
-        // One that runs has begun under an earlier clauded, which has told it.
         let TaskState::Assigned(placement) = &task.state else { return Vec::new() };
         let mut effects = vec![Effect::Tell { kind: "limits-raised", instance: Some(instance.clone()), task: Some(attempt.task), message }];
         if self.links.get(instance).is_some_and(|link| link.invocation == placement.invocation) {
@@ -171,11 +175,14 @@ fn set(instance: &InstanceName, raised: &Raised) -> Effect {
     Effect::Limit { instance: instance.clone(), raise: raised.raise.clone(), back: raised.over }
 }
 
-/// Those of a store; what belongs to attempts that are over is to be set back.
+/// Those of a store; what belongs to attempts that are over is to be set back. Of those that are not, one whose agent has run has
+/// begun.
 pub(super) fn stored(raises: Vec<(InstanceName, Raise)>, tasks: &std::collections::BTreeMap<TaskId, Task>) -> std::collections::BTreeMap<InstanceName, Raised> {
-    let over = |instance: &InstanceName, attempt: AttemptId| {
-        let placement = tasks.get(&attempt.task).and_then(|task| task.state.placement());
-        placement.is_none_or(|placement| placement.attempt != attempt || placement.instance != *instance)
+    let raised = |name: &InstanceName, raise: Raise| {
+        let state = tasks.get(&raise.attempt.task).map(|task| &task.state);
+        let placement = state.and_then(TaskState::placement);
+        let over = placement.is_none_or(|placement| placement.attempt != raise.attempt || placement.instance != *name);
+        Raised { over, ready: !over && !matches!(state, Some(TaskState::Assigned(_))), raise }
     };
-    raises.into_iter().map(|(name, raise)| (name.clone(), Raised { over: over(&name, raise.attempt), ready: false, raise })).collect()
+    raises.into_iter().map(|(name, raise)| (name.clone(), raised(&name, raise))).collect()
 }

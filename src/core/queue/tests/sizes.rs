@@ -146,6 +146,18 @@ fn a_new_daemon_raises_it_again_or_sets_it_back() {
     let mut runs_on = queue([Task { state: TaskState::Running(placement), ..assigned.clone() }], vec![raise.clone()]);
     assert_eq!(sets(&runs_on.limits()), ["1>2"]);
     assert_eq!(runs_on.limited(&name("a"), attempt(1, 2), false, &Outcome::Done, at(0)), [], "it was told before");
+    // Or the runner has it, and its agent does not run yet.
+    let mut prepares = queue([assigned.clone()], vec![raise.clone()]);
+    assert_eq!(prepares.linked(hello("a", 1, Some(attempt(1, 2))), at(0)), []);
+    assert_eq!(prepares.limited(&name("a"), attempt(1, 2), false, &Outcome::Done, at(0)), []);
+    // What has begun is not called off as if its runner had not been told of it.
+    for mut begun in [runs_on, prepares] {
+        begun.linked(hello("a", 1, Some(attempt(1, 2))), at(0));
+        assert_eq!(begun.limited(&name("a"), attempt(1, 2), false, &Outcome::Failed("no bus".to_owned()), at(0)), []);
+        let (_, effects) = begun.cancel(attempt(1, 2).task, at(0));
+        assert!(effects.contains(&Effect::End { instance: name("a"), attempt: attempt(1, 2) }), "{effects:?}");
+        assert_eq!(saved(&finished(&mut begun, 1, 2, Ended::Cancelled), 1), Some(TaskState::Cancelled));
+    }
     for over in [Task { state: PENDING, ..assigned.clone() }, Task { attempts: 1, ..task(2, "b") }] {
         assert_eq!(sets(&queue([over], vec![raise.clone()]).limits()), ["1<2"]);
     }
