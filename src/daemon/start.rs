@@ -146,8 +146,9 @@ fn refuse_read_only(key: &str, file: &Path) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<OwnedFd>) -> anyhow::Result<()> {
-    // Before anything can be asked of this process: what comes while it starts is done when it serves, and a SIGHUP does not end it.
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    // A SIGHUP does not end this process at any time: what is asked for while it starts is done when it serves. The others end it at once
+    // until then.
+    let mut hup = signal(SignalKind::hangup())?;
     refuse_read_only("[store] path", &config.store.path)?;
     if !config.api.token_file.exists() {
         refuse_read_only("[api] token-file", &config.api.token_file)?;
@@ -239,6 +240,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     });
     // Who waits for READY then finds the fleet as it is. Without its supervisor clauded serves too, and says what is wrong.
     let _ = tokio::time::timeout(SEEN_ALL, seen_all.wait_for(|all| *all)).await;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
 
