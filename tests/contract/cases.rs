@@ -87,6 +87,10 @@ async fn what_a_verb_did_is_told_before_it_is_answered(mut stage: Stage) {
         stage.units.start(&name).await.expect("started");
         let seen = stage.seen_before_the_answer(&name).await;
         assert!(seen.as_ref().is_some_and(is_running), "{seen:#?}");
+        let first = seen.and_then(|seen| seen.invocation);
+        stage.units.restart(&name).await.expect("restarted");
+        let seen = stage.seen_before_the_answer(&name).await;
+        assert!(seen.as_ref().is_some_and(|seen| is_running(seen) && seen.invocation != first), "{seen:#?}");
         stage.units.stop(&name).await.expect("stopped");
         let seen = stage.seen_before_the_answer(&name).await;
         assert!(seen.as_ref().is_none_or(|seen| seen.active == ActiveState::Inactive), "{seen:#?}");

@@ -105,6 +105,11 @@ fn the_job_ends_as_the_task_ends() {
     let Some(job) = run(&world, "a", &task) else { return };
     assert_eq!((job.status, job.outputs["state"].as_str(), job.outputs["branch"].is_empty()), (1, "failed", false), "{job:?}");
     assert!(job.summary.contains("| Detail | `") && job.summary.contains("refused to answer"), "{}", job.summary);
+    let task = add(&world, &["hang"]);
+    world.running(&task);
+    world.ok(&["task", "cancel", &task]);
+    let job = run(&world, "a", &task).expect("as before");
+    assert_eq!((job.status, job.outputs["state"].as_str(), job.outputs["branch"].is_empty()), (1, "cancelled", false), "{job:?}");
     world.ok(&["stop", "a"]);
     let task = add(&world, &["never begins"]);
     world.ok(&["task", "cancel", &task]);
