@@ -133,7 +133,8 @@ pub(super) fn settle(state: &mut State, now: Timestamp, turn: &mut Turn) {
             effects(turn, queue, vec![saved], now);
         }
     }
-    let moved = post.settle(now, |name| standing(queue, config, name), |task| queue.task(task).is_some());
+    let goes_on = |task, name: &InstanceName| queue.task(task).is_some_and(|task| task.home.as_ref() == Some(name));
+    let moved = post.settle(now, |name| standing(queue, config, name), goes_on);
     effects(turn, queue, moved, now);
     post.forget(|task| queue.task(task).is_some());
 }

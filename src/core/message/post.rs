@@ -107,6 +107,8 @@ struct Waiting {
     progress: Progress,
     /// Whether the runner that is connected now has been told.
     told: bool,
+    /// Since when its instance has been away, as far as this has been looked at.
+    away: Option<Timestamp>,
 }
 
 /// All that is on its way.
@@ -131,7 +133,8 @@ impl Post {
         sent: impl IntoIterator<Item = (AttemptId, u32)>,
         hops: impl IntoIterator<Item = (TaskId, u32)>,
     ) -> Self {
-        let letter = |(message, Letter { to, uuid, progress }): (Arc<Message>, Letter)| ((to, message.id), Waiting { message, uuid, progress, told: false });
+        let letter =
+            |(message, Letter { to, uuid, progress }): (Arc<Message>, Letter)| ((to, message.id), Waiting { message, uuid, progress, told: false, away: None });
         Self { next, waiting: letters.into_iter().map(letter).collect(), helps, sent: sent.into_iter().collect(), hops: hops.into_iter().collect() }
     }
 
@@ -160,7 +163,7 @@ impl Post {
         self.next = self.next.saturating_add(1);
         let letters: Vec<Letter> = to.iter().map(|name| Letter { to: name.clone(), uuid: uuid(), progress: Progress::Pending }).collect();
         for letter in &letters {
-            let waiting = Waiting { message: message.clone(), uuid: letter.uuid, progress: Progress::Pending, told: false };
+            let waiting = Waiting { message: message.clone(), uuid: letter.uuid, progress: Progress::Pending, told: false, away: None };
             self.waiting.insert((letter.to.clone(), message.id), waiting);
         }
         let saved = Effect::Save(Change::Posted(Box::new(Message::clone(&message)), letters));
@@ -209,8 +212,9 @@ impl Post {
         self.helps.iter().map(|help| help.until).min()
     }
 
-    /// Moves every letter as far as it goes now. One that has become a task is not looked at again.
-    pub fn settle(&mut self, now: Timestamp, standing: impl Fn(&InstanceName) -> Standing, lives: impl Fn(TaskId) -> bool) -> Vec<Effect> {
+    /// Moves every letter as far as it goes now. One that has become a task is not looked at again. `goes_on` says whether a task has
+    /// not ended, and goes on at that instance.
+    pub fn settle(&mut self, now: Timestamp, standing: impl Fn(&InstanceName) -> Standing, goes_on: impl Fn(TaskId, &InstanceName) -> bool) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut busy: Option<&InstanceName> = None;
         let mut expired = Vec::new();
@@ -221,10 +225,11 @@ impl Post {
                 Effect::Save(Change::Moved(*id, to.clone(), progress))
             };
             let stands = standing(to);
+            waiting.away = (stands == Standing::Away).then(|| waiting.away.unwrap_or(now));
             // An agent that was given it and did not say that it took it may have it all the same: the runner died with the word on its
             // lips. Then that agent's conversation has it, and its number tells there and nowhere else, so it waits for that to go on.
             let bound = match waiting.progress {
-                Progress::Sent(attempt) if lives(attempt.task) => Some(attempt.task),
+                Progress::Sent(attempt) if goes_on(attempt.task, to) => Some(attempt.task),
                 // Of one that is away nobody knows yet whether it has taken it.
                 Progress::Sent(_) if stands != Standing::Away => {
                     effects.push(moved(waiting, Progress::Pending));
@@ -250,7 +255,7 @@ impl Post {
                     busy = Some(to);
                     tasks.push(Effect::Task { to: to.clone(), message: waiting.message.clone() });
                 }
-                Standing::Away if waiting.progress == Progress::Pending && now.duration_since(waiting.message.at) > PATIENCE => {
+                Standing::Away if bound.is_none() && waiting.away.is_some_and(|since| now.duration_since(since) > PATIENCE) => {
                     effects.push(moved(waiting, Progress::Expired));
                     expired.push((to.clone(), *id));
                 }

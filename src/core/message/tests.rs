@@ -103,12 +103,14 @@ fn an_idle_instance_gets_one_task_at_a_time_and_one_that_is_away_waits_a_day() {
     let mut post = post();
     let first = send(&mut post, None, &["a", "b"]).expect("sent");
     send(&mut post, None, &["a"]).expect("sent");
-    let effects = post.settle(at(1), |to| if *to == name("a") { Standing::Idle } else { Standing::Away }, |_| false);
+    let effects = post.settle(at(1), |to| if *to == name("a") { Standing::Idle } else { Standing::Away }, |_, _| false);
     assert_eq!(effects, [Effect::Task { to: name("a"), message: first.clone() }]);
     assert_eq!(post.queued(&name("a"), &first, TaskId(7), None), Change::Moved(first.id, name("a"), Progress::Queued(TaskId(7))));
-    let effects =
-        post.settle(at(86_401), |to| if *to == name("a") { Standing::Works { attempt: attempt(7, 1), listens: false } } else { Standing::Away }, |_| false);
-    assert_eq!(effects, [Effect::Save(Change::Moved(first.id, name("b"), Progress::Expired))]);
+    let works = |to: &InstanceName| if *to == name("a") { Standing::Works { attempt: attempt(7, 1), listens: false } } else { Standing::Away };
+    assert_eq!(post.settle(at(86_401), works, |_, _| false), [], "a day since b was first looked for");
+    assert_eq!(post.settle(at(86_402), works, |_, _| false), [Effect::Save(Change::Moved(first.id, name("b"), Progress::Expired))]);
+    // The other one waits behind a program that hears nothing, and does not expire when that goes away for a moment.
+    assert_eq!(post.settle(at(86_403), |_| Standing::Away, |_, _| false), []);
 }
 
 #[test]
@@ -133,19 +135,24 @@ fn a_letter_that_an_agent_may_have_goes_to_its_next_attempt_and_nowhere_else() {
     let mut post = post();
     let message = send(&mut post, None, &["a"]).expect("sent");
     let works = |task, number| move |_: &InstanceName| Standing::Works { attempt: attempt(task, number), listens: true };
-    assert!(matches!(post.settle(at(1), works(1, 1), |_| true).last(), Some(Effect::Tell { .. })));
+    assert!(matches!(post.settle(at(1), works(1, 1), |_, _| true).last(), Some(Effect::Tell { .. })));
     // The next clauded knows that too.
     let letter = Letter { to: name("a"), uuid: Uuid::new_v4(), progress: Progress::Sent(attempt(1, 1)) };
     let reloaded = Post::load(2, [(message.clone(), letter)], Vec::new(), [], []);
     for mut post in [post, reloaded] {
-        assert_eq!(post.settle(at(2), |_| Standing::Idle, |_| true), [], "it waits for the task to go on");
-        assert_eq!(post.settle(at(3), works(2, 1), |_| true), [], "another task's agent would not know it");
-        let effects = post.settle(at(4), works(1, 2), |_| true);
+        assert_eq!(post.settle(at(2), |_| Standing::Idle, |_, _| true), [], "it waits for the task to go on");
+        assert_eq!(post.settle(at(3), works(2, 1), |_, _| true), [], "another task's agent would not know it");
+        assert_eq!(post.settle(at(3), |_| Standing::Away, |_, _| true), []);
+        assert_eq!(post.settle(at(3 + 90_000), |_| Standing::Away, |_, _| true), [], "as long as that waits");
+        let effects = post.settle(at(4), works(1, 2), |_, _| true);
         assert_eq!(effects.first(), Some(&Effect::Save(Change::Moved(message.id, name("a"), Progress::Sent(attempt(1, 2))))));
         assert!(matches!(effects.last(), Some(Effect::Tell { attempt: AttemptId { task: TaskId(1), number: 2 }, .. })));
-        let effects = post.settle(at(5), |_| Standing::Idle, |_| false);
-        assert_eq!(effects.first(), Some(&Effect::Save(Change::Moved(message.id, name("a"), Progress::Pending))), "it has ended");
+        let effects = post.settle(at(5), |_| Standing::Idle, |task, to| task == TaskId(1) && *to != name("a"));
+        assert_eq!(effects.first(), Some(&Effect::Save(Change::Moved(message.id, name("a"), Progress::Pending))), "it goes on elsewhere");
         assert!(matches!(effects.last(), Some(Effect::Task { .. })));
+        assert_eq!(post.settle(at(6), |_| Standing::Away, |_, _| false), []);
+        let effects = post.settle(at(6 + 86_401), |_| Standing::Away, |_, _| false);
+        assert_eq!(effects, [Effect::Save(Change::Moved(message.id, name("a"), Progress::Expired))], "nobody has come for it");
     }
 }
 
@@ -158,6 +165,9 @@ enum Step {
     /// The runner's word arrives.
     Report(usize),
     End(usize),
+    /// The runner and the agent die; what they had not said is lost, and their task waits to go on.
+    Die(usize),
+    Resume(usize),
     Cut(usize),
     Back(usize),
     Reload,
@@ -167,6 +177,10 @@ enum Step {
 struct Instance {
     linked: bool,
     runs: Option<AttemptId>,
+    /// The next attempt of a task that waits.
+    next: Option<AttemptId>,
+    /// What the conversation of each task has.
+    had: BTreeSet<(TaskId, Uuid)>,
     told: Vec<(MessageId, Uuid)>,
     spool: Vec<(AttemptId, MessageId)>,
     tasks: i64,
@@ -180,6 +194,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => which.clone().prop_map(Step::Take),
         4 => which.clone().prop_map(Step::Report),
         2 => which.clone().prop_map(Step::End),
+        2 => which.clone().prop_map(Step::Die),
+        2 => which.clone().prop_map(Step::Resume),
         1 => which.clone().prop_map(Step::Cut),
         2 => which.prop_map(Step::Back),
         1 => Just(Step::Reload),
@@ -198,7 +214,7 @@ proptest! {
         let mut stored: BTreeMap<(MessageId, InstanceName), (Arc<Message>, Letter)> = BTreeMap::new();
         let mut arrived: BTreeMap<(MessageId, InstanceName), u32> = BTreeMap::new();
         let (mut next, mut all) = (1, BTreeSet::new());
-        let end = [Step::Back(0), Step::Back(1), Step::Report(0), Step::Report(1), Step::End(0), Step::End(1)];
+        let end = [Step::Back(0), Step::Back(1), Step::Report(0), Step::Report(1), Step::Resume(0), Step::Resume(1), Step::End(0), Step::End(1)];
         for step in steps.into_iter().chain(end.into_iter().cycle().take(1500)) {
             let mut effects = Vec::new();
             match step {
@@ -214,9 +230,18 @@ proptest! {
                     world[n].runs = Some(attempt(world[n].tasks, 1));
                     world[n].told.clear();
                 }
+                Step::Die(n) if world[n].linked && world[n].next.is_none() => {
+                    if let Some(runs) = world[n].runs.take() {
+                        world[n].next = Some(AttemptId { number: runs.number + 1, ..runs });
+                        world[n].told.clear();
+                        world[n].spool.clear();
+                    }
+                }
+                Step::Resume(n) if world[n].linked && world[n].runs.is_none() => world[n].runs = world[n].next.take(),
                 Step::Take(n) => {
                     if let (Some(runs), false) = (world[n].runs, world[n].told.is_empty()) {
-                        let (id, _) = world[n].told.remove(0);
+                        let (id, uuid) = world[n].told.remove(0);
+                        world[n].had.insert((runs.task, uuid));
                         *arrived.entry((id, names[n].clone())).or_default() += 1;
                         world[n].spool.push((runs, id));
                     }
@@ -258,7 +283,10 @@ proptest! {
                     None if it.linked => Standing::Idle,
                     None => Standing::Away,
                 }
-            }, |_| false));
+            }, |task, to| {
+                let it = &world[usize::from(*to == names[1])];
+                [it.runs, it.next].into_iter().flatten().any(|attempt| attempt.task == task)
+            }));
             for effect in effects {
                 match effect {
                     Effect::Save(Change::Posted(message, letters)) => {
@@ -272,7 +300,10 @@ proptest! {
                         prop_assert!(it.linked && it.runs == Some(attempt));
                         // The runner gives each to its agent once.
                         let known = it.told.iter().any(|(id, _)| *id == message.id) || it.spool.iter().any(|(_, id)| *id == message.id);
-                        if !known {
+                        if it.had.contains(&(attempt.task, uuid)) {
+                            // Its program has it already, and says so at once.
+                            it.spool.push((attempt, message.id));
+                        } else if !known {
                             it.told.push((message.id, uuid));
                         }
                     }
