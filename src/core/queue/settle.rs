@@ -10,7 +10,9 @@ use jiff::Timestamp;
 impl Queue {
     /// A person wants the task ended. `false` if it has ended already.
     pub fn cancel(&mut self, id: TaskId, now: Timestamp) -> (bool, Vec<Effect>) {
-        let awaits = self.tasks.get(&id).and_then(|task| task.state.placement()).is_some_and(|placement| self.awaits_limit(placement.attempt));
+        let placement = self.tasks.get(&id).and_then(|task| task.state.placement());
+        // Of a runner that is not connected nobody knows what it has.
+        let awaits = placement.is_some_and(|placement| self.awaits_limit(placement.attempt) && self.links.contains_key(&placement.instance));
         let Some(task) = self.tasks.get_mut(&id) else { return (false, Vec::new()) };
         match task.state.placement().cloned() {
             Some(_) if awaits => {

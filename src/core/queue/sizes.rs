@@ -135,6 +135,10 @@ impl Queue {
             return Vec::new();
         }
         if let Outcome::Failed(why) = outcome {
+            if !self.links.contains_key(instance) {
+                // Its runner may have it, from an earlier clauded; when it is connected, this is asked again or needs no answer.
+                return Vec::new();
+            }
             let detail = format!("its memory limit could not be raised to {is}: {why}");
             return self.called_off(attempt.task, Ended::Failed { reason: Reason::Oom, transient: false }, &detail, now);
         }

@@ -150,6 +150,12 @@ fn a_new_daemon_raises_it_again_or_sets_it_back() {
     let mut prepares = queue([assigned.clone()], vec![raise.clone()]);
     assert_eq!(prepares.linked(hello("a", 1, Some(attempt(1, 2))), at(0)), []);
     assert_eq!(prepares.limited(&name("a"), attempt(1, 2), false, &Outcome::Done, at(0)), []);
+    // Until it is connected nobody knows that.
+    let mut unknown = queue([assigned.clone()], vec![raise.clone()]);
+    assert_eq!(unknown.limited(&name("a"), attempt(1, 2), false, &Outcome::Failed("no bus".to_owned()), at(0)), []);
+    let (_, effects) = unknown.cancel(attempt(1, 2).task, at(0));
+    assert!(matches!(saved(&effects, 1), Some(TaskState::Assigned(_))), "{effects:?}");
+    assert_eq!(saved(&unknown.linked(hello("a", 1, None), at(0)), 1), Some(TaskState::Cancelled));
     // What has begun is not called off as if its runner had not been told of it.
     for mut begun in [runs_on, prepares] {
         begun.linked(hello("a", 1, Some(attempt(1, 2))), at(0));
