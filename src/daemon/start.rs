@@ -147,8 +147,14 @@ fn refuse_read_only(key: &str, file: &Path) -> anyhow::Result<()> {
 
 async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<OwnedFd>) -> anyhow::Result<()> {
     // A SIGHUP does not end this process at any time: what is asked for while it starts is done when it serves. The others end it at once
-    // until then.
+    // until then, for nothing is under way yet; as a container's first process too, which the kernel spares what it does not listen to.
     let mut hup = signal(SignalKind::hangup())?;
+    let mut early = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let starting = tokio::spawn(async move {
+        tokio::select! { _ = early.0.recv() => {} _ = early.1.recv() => {} }
+        tracing::info!("told to stop while it started");
+        std::process::exit(0);
+    });
     refuse_read_only("[store] path", &config.store.path)?;
     if !config.api.token_file.exists() {
         refuse_read_only("[api] token-file", &config.api.token_file)?;
@@ -241,6 +247,7 @@ async fn serve(args: &Args, paths: Paths, config: Arc<Config>, passed: Vec<Owned
     // Who waits for READY then finds the fleet as it is. Without its supervisor clauded serves too, and says what is wrong.
     let _ = tokio::time::timeout(SEEN_ALL, seen_all.wait_for(|all| *all)).await;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    starting.abort();
     tracing::info!(supervisor = units.supervisor(), "clauded {} is ready", env!("CARGO_PKG_VERSION"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("serving")]);
 

@@ -208,6 +208,15 @@ fn a_reload_that_is_asked_for_while_clauded_starts_is_done_when_it_serves() {
 }
 
 #[test]
+fn a_clauded_that_is_told_to_stop_while_it_starts_ends_in_order() {
+    let mut world = World::without_daemon("");
+    let _notify = world.begin(&mut world.daemon_command());
+    let socket = world.path("run/api.sock");
+    world.until("it listens", || socket.exists());
+    assert!(world.end_daemon("TERM").is_some_and(|status| status.success()), "{}", world.log());
+}
+
+#[test]
 fn a_worktree_deleted_under_a_task_costs_only_that_task() {
     let world = World::new("");
     let directory = world.instance("a");

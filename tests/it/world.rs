@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -120,12 +120,11 @@ impl World {
         }
     }
 
-    /// Kills the daemon with that signal and waits until it is gone.
-    pub(crate) fn end_daemon(&mut self, signal: &str) {
-        if let Some(mut child) = self.daemon.take() {
-            kill(signal, child.id());
-            child.wait().expect("waited for");
-        }
+    /// Kills the daemon with that signal and waits until it is gone; answers how it ended, if it ran.
+    pub(crate) fn end_daemon(&mut self, signal: &str) -> Option<ExitStatus> {
+        let mut child = self.daemon.take()?;
+        kill(signal, child.id());
+        Some(child.wait().expect("waited for"))
     }
 
     /// The daemon's process ID.
