@@ -44,6 +44,8 @@ fn a_killed_runner_is_reported_once_and_its_processes_are_ended() {
 fn who_is_stopped_says_that_it_takes_nothing_more_before_it_goes() {
     let mut host = Host::new(Kind::Subreaper);
     let mut daemon = host.connect();
+    // A connection that is closed over something unread is reset (unix(7)).
+    host.says("connected to clauded");
     host.signal(Signal::SIGTERM);
     assert!(matches!(daemon.next(), Some(FromRunner::Draining)));
     assert!(daemon.next().is_none(), "the connection ends");
