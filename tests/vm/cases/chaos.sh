@@ -42,7 +42,8 @@ for victim in agent clauded runner agent agent clauded runner agent agent claude
   for _ in 1 2; do tasks+=("$(claudectl task add --any -- "$script")"); done
   case $victim in
     agent) wait_until 60 'an agent is killed' kill_agent ;;
-    runner) pid=$(property "claude-code@${names[next++ % 3]}.service" MainPID); [ "$pid" = 0 ] || kill -9 "$pid" ;;
+    # Each once: one that waits for its restart has no process.
+    runner) n=${names[next++]}; kill -9 "$(property "claude-code@$n.service" MainPID)" ;;
     clauded) kill -9 "$(property clauded.service MainPID)" ;;
   esac
   wait_until 60 "after the end of $victim all processes are accounted for" accounted
