@@ -13,6 +13,7 @@ use crate::core::lock::{
     describe,
 };
 use crate::core::queue::{Change, Queue};
+use crate::core::task::TaskState;
 use crate::platform::store::{SqliteStore, StoreError};
 use crate::proto::link::FromDaemon;
 use jiff::Timestamp;
@@ -263,7 +264,12 @@ pub(super) fn follow(state: &mut State, now: Timestamp, turn: &mut Turn) {
                 effects.extend(locks.attempt_ended(instance, *attempt, go_on, now));
             }
             Change::Task(task) if task.state.is_final() => effects.extend(locks.task_ended(task.id, now)),
-            Change::Task(_) | Change::Attempt(_) | Change::Pause(..) | Change::Spend(..) | Change::Raise(..) => {}
+            Change::Task(task) => {
+                if let TaskState::Running(placement) = &task.state {
+                    effects.extend(locks.begun(&placement.instance, task.id, now));
+                }
+            }
+            Change::Attempt(_) | Change::Pause(..) | Change::Spend(..) | Change::Raise(..) => {}
         }
     }
     turn.followed = turn.batch.changes.len();

@@ -216,6 +216,15 @@ impl Locks {
         owners.iter().flat_map(|owner| self.owner_ended(owner, |_| true, "the task has ended", "task-ended", now)).collect()
     }
 
+    /// An instance works on that task. What others have left there until they go on is free: they go on only after it, and would wait for
+    /// it for ever if it waited for them.
+    pub fn begun(&mut self, instance: &InstanceName, task: TaskId, now: Timestamp) -> Vec<Effect> {
+        let of = |task| Owner::Agent { instance: instance.clone(), task: Some(TaskId(task)) };
+        let here = self.owned.range(of(i64::MIN)..=of(i64::MAX)).map(|(owner, _)| owner).filter(|owner| owner.task() != Some(task));
+        let owners: Vec<Owner> = here.cloned().collect();
+        owners.iter().flat_map(|owner| self.owner_ended(owner, |_| true, "its instance works on another task", "instance-taken", now)).collect()
+    }
+
     /// A start of an instance's unit is over: what was taken in it, outside of tasks, is free.
     pub fn unit_ended(&mut self, instance: &InstanceName, invocation: &InvocationId, now: Timestamp) -> Vec<Effect> {
         let owner = Owner::Agent { instance: instance.clone(), task: None };

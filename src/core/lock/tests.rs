@@ -132,6 +132,24 @@ fn an_end_frees_and_an_interruption_keeps() {
     assert_eq!(locks.iter().map(|lock| lock.id.0).collect::<Vec<_>>(), [3]);
 }
 
+/// It goes on only when the other one has ended, which may wait for it, at once or in a circle.
+#[test]
+fn an_interrupted_task_holds_nothing_against_the_next_one_in_its_instance() {
+    let (mut locks, first, next, other) = (Locks::default(), agent("a", 1), agent("a", 2), agent("b", 3));
+    let instance = first.instance().expect("one").clone();
+    take(&mut locks, &first, "x");
+    take(&mut locks, &other, "y");
+    locks.attempt_ended(&instance, AttemptId { task: TaskId(1), number: 1 }, true, at(1));
+    assert_eq!(locks.begun(&instance, TaskId(1), at(2)), [], "it goes on itself");
+    let (of_other, _) = wait(&mut locks, &other, "x", Mode::Exclusive);
+    let effects = locks.begun(&instance, TaskId(2), at(3));
+    assert_eq!(told(&effects)[0], "lock-released a (task 1): the lock on x in shop released: its instance works on another task");
+    assert_eq!(answers(&effects), [(of_other, Answer::Granted(LockId(3)))]);
+    take(&mut locks, &next, "z");
+    assert_eq!(locks.begun(&instance, TaskId(2), at(4)), []);
+    assert_eq!(locks.iter().map(|lock| lock.id.0).collect::<Vec<_>>(), [2, 3, 4]);
+}
+
 #[test]
 fn what_a_person_runs_in_an_instance_ends_with_its_unit() {
     let (mut locks, a) = (Locks::default(), agent("a", 0));
